@@ -1,0 +1,123 @@
+"""Image files: colour images, masks, truth depth and disparity in every accepted format."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import InputError
+from utils.types import BoolArray, FloatArray
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+MAP_ENDINGS = (".png", ".npy", ".tiff", ".tif", ".pfm", ".exr")
+
+
+def natural_key(text: str) -> list[Any]:
+    """Sort key that puts 2.jpg before 10.jpg."""
+    parts = filter(None, re.split(r"(\d+)", text))
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Return the images of a folder in natural order."""
+    if not folder.is_dir():
+        return []
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS]
+    return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def find_map(folder: Path, name: str) -> Path | None:
+    """Return the file of a frame in a folder of masks or truth maps, whatever its ending; None if absent."""
+    for ending in MAP_ENDINGS:
+        path = folder / f"{name}{ending}"
+        if path.exists():
+            return path
+    return None
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image as (h, w, 3) RGB uint8. Raises InputError when it cannot be decoded."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None or _truncated_jpeg(path):
+        raise InputError(
+            f"{path} cannot be read as an image",
+            found="a missing, empty, truncated or corrupt file" if path.exists() else "no such file",
+            expected="a complete png, jpg or tif image",
+            do=f"write {path.name} again, or take it out of the dataset (both eyes, train.txt and test.txt)",
+        )
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _truncated_jpeg(path: Path) -> bool:
+    """Whether a JPEG lacks its end marker: OpenCV fills the missing part with grey and says nothing."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return False
+    return b"\xff\xd9" not in path.read_bytes()[-4096:]
+
+
+def write_rgb(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write an (h, w, 3) RGB or (h, w) grey uint8 image; the ending chooses the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    if not cv2.imwrite(str(path), bgr):
+        raise OSError(f"{path} could not be written")
+
+
+def read_mask(path: Path) -> BoolArray:
+    """Read a mask as (h, w) bool: nonzero is inside. Raises InputError when it cannot be decoded."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if mask is None:
+        raise InputError(
+            f"{path} cannot be read as a mask",
+            found="a missing or corrupt file",
+            expected="a png whose nonzero pixels are tissue",
+            do=f"write {path.name} again, or remove the file: a frame without a mask is all tissue",
+        )
+    return np.asarray(mask if mask.ndim == 2 else mask[..., :3].any(axis=-1)) > 0
+
+
+def resize_mask(mask: BoolArray, width: int, height: int) -> BoolArray:
+    """Resize a mask by nearest neighbour: interpolating would grow it."""
+    resized = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized) > 0
+
+
+def read_pfm(path: Path) -> FloatArray:
+    """Read a PFM file as (h, w) float32, top row first. The header's scale gives the byte order only."""
+    with open(path, "rb") as file:
+        kind = file.readline().strip()
+        size = file.readline().split()
+        little = float(file.readline()) < 0
+        if kind != b"Pf" or len(size) != 2:
+            raise InputError(
+                f"{path} is not a one-channel PFM",
+                found=f"header {kind!r}",
+                expected="Pf",
+                do="write one channel",
+            )
+        width, height = int(size[0]), int(size[1])
+        values = np.frombuffer(file.read(), dtype="<f4" if little else ">f4")
+    return values.reshape(height, width)[::-1].astype(np.float32)
+
+
+def read_map(path: Path) -> NDArray[Any]:
+    """Read a one-channel map as it is stored: integers of a PNG, floats of npy, tiff, pfm or exr."""
+    ending = path.suffix.lower()
+    if ending == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    if ending == ".pfm":
+        return read_pfm(path)
+    values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise InputError(
+            f"{path} cannot be read as a map",
+            found="a corrupt file, or an EXR without OPENCV_IO_ENABLE_OPENEXR=1",
+            expected="a one-channel png, npy, tiff, pfm or exr",
+            do="write it again",
+        )
+    return np.asarray(values if values.ndim == 2 else values[..., 0])

@@ -1,0 +1,88 @@
+"""Read what the stages `scene` and `poses` wrote: frames, splits, images, masks, calibration, poses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.artifacts import load_maps, read_json, write_json, write_npz
+from utils.images import read_rgb
+from utils.types import BoolArray, Poses, Rig, Side
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The prepared dataset; every image is undistorted and has the size of its camera in `rig`.
+
+    `names` are image file names without ending, in natural order; `sides` are the eyes that have images;
+    `images` maps `<side>_<frame>` to a file (absolute, or inside `folder`).
+    """
+
+    folder: Path
+    rig: Rig
+    names: tuple[str, ...]
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    sides: tuple[Side, ...]
+    images: dict[str, str]
+
+    @staticmethod
+    def load(folder: Path) -> Scene:
+        """Read `frames.json` and `rig.json` of a finished scene folder."""
+        record = read_json(folder / "frames.json")
+        return Scene(
+            folder=folder,
+            rig=Rig.from_json(read_json(folder / "rig.json")),
+            names=tuple(record["names"]),
+            train=tuple(record["train"]),
+            test=tuple(record["test"]),
+            sides=tuple(record["sides"]),
+            images=dict(record["images"]),
+        )
+
+    def save(self, extra: dict[str, Any]) -> None:
+        """Write `frames.json` and `rig.json`; `extra` is added to the former (sizes, hashes)."""
+        record = {key: list(getattr(self, key)) for key in ("names", "train", "test", "sides")}
+        write_json(self.folder / "frames.json", record | {"images": self.images} | extra)
+        write_json(self.folder / "rig.json", self.rig.to_json())
+
+    def image_path(self, side: Side, name: str) -> Path:
+        """Return the file of one image."""
+        return self.folder / self.images[f"{side}_{name}"]
+
+    def image(self, side: Side, name: str) -> NDArray[np.uint8]:
+        """Return one image, (h, w, 3) RGB uint8."""
+        return read_rgb(self.image_path(side, name))
+
+    def masks(self, side: Side, name: str) -> tuple[BoolArray, BoolArray]:
+        """Return (h, w) tissue and highlight of one image; a highlight may lie outside the tissue."""
+        maps = load_maps(self.folder / "masks", side, name)
+        return maps["tissue"], maps["highlight"]
+
+    def split(self, name: str) -> str:
+        """Return `train` or `test`, or an empty string for a frame that is in neither list."""
+        return "train" if name in self.train else "test" if name in self.test else ""
+
+
+def save_poses(folder: Path, poses: Poses) -> None:
+    """Write `poses.npz`."""
+    arrays: dict[str, NDArray[Any]] = {
+        "names": np.array(poses.names, dtype=np.str_),
+        "world_from_left": poses.world_from_left,
+        "metric": np.array(poses.metric),
+    }
+    if poses.world_from_right is not None:
+        arrays["world_from_right"] = poses.world_from_right
+    write_npz(folder / "poses.npz", **arrays)
+
+
+def load_poses(folder: Path) -> Poses:
+    """Read `poses.npz`."""
+    with np.load(folder / "poses.npz") as file:
+        right = file["world_from_right"] if "world_from_right" in file.files else None
+        names = tuple(str(name) for name in file["names"])
+        return Poses(names, file["world_from_left"], right, bool(file["metric"]))
