@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def read_map(path: Path) -> NDArray[Any]:
         return np.asarray(np.load(path, allow_pickle=False))
     if ending == ".pfm":
         return read_pfm(path)
+    if ending == ".exr":
+        os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # OpenCV asks at the first EXR, not at import
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise InputError(

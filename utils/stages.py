@@ -26,6 +26,10 @@ def _no_files(_: Any) -> list[Path]:
     return []
 
 
+def _no_check(_: Any) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the pipeline: a function from folders to a folder.
@@ -37,6 +41,7 @@ class Stage:
         reads: the stages whose folders it reads.
         version: raised when its output changes for the same input.
         files: the files outside `logs/` whose content it depends on.
+        check: raises InputError for what is wrong with its options or files; called before any stage runs.
         resumable: a crash keeps its half-written folder, and the next run goes on from there.
     """
 
@@ -46,6 +51,7 @@ class Stage:
     reads: tuple[str, ...]
     version: int = 1
     files: Callable[[Any], list[Path]] = _no_files
+    check: Callable[[Any], None] = _no_check
     resumable: bool = False
 
 
@@ -70,6 +76,9 @@ def run_stages(
         InputError: a stage that was not chosen is missing or stale.
     """
     table = {stage.name: stage for stage in stages}
+    for stage in stages:
+        if stage.name in chosen:
+            stage.check(options[stage.name])
     hashes: dict[str, str] = {}
     for stage in stages:
         record = stage_record(stage, options[stage.name], {name: hashes[name] for name in stage.reads})

@@ -1,0 +1,227 @@
+"""Turn metrics.json into tables: Markdown, LaTeX (booktabs), and a compact one for the console."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from utils.types import ARBITRARY_UNITS
+
+CONSOLE_WIDTH = 100
+
+METHODS = ("prior", "nerf", "filter")
+SPLITS = ("train", "test")
+SIDES = ("left", "right")
+ALIGNMENTS = {"raw": "raw", "median_scaled": "median-scaled"}
+REGIONS = {"full": "full", "tissue": "tissue", "tissue_no_highlight": "tissue, no highlight"}
+ABSENT = "–"
+
+_DEPTH_COLUMNS = {
+    "abs_rel": ("abs_rel", "{:.4f}"),
+    "sq_rel": ("sq_rel (mm)", "{:.4g}"),
+    "rmse": ("rmse (mm)", "{:.3f}"),
+    "rmse_log": ("rmse_log", "{:.4f}"),
+    "a1": ("a1", "{:.4f}"),
+    "a2": ("a2", "{:.4f}"),
+    "a3": ("a3", "{:.4f}"),
+    "coverage": ("coverage", "{:.2%}"),
+    "n_frames": ("frames", "{:d}"),
+}
+_RGB_COLUMNS = {
+    "psnr": ("PSNR (dB)", "{:.2f}"),
+    "ssim": ("SSIM", "{:.4f}"),
+    "lpips": ("LPIPS", "{:.4f}"),
+    "n_frames": ("frames", "{:d}"),
+}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+}
+
+
+def depth_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+    """Yield (method, split, eye, alignment) and the scores on tissue, in the order of the table."""
+    for method in METHODS:
+        for split in SPLITS:
+            for side in SIDES:
+                tissue = _at(metrics, "depth", method, split, side, "tissue")
+                for alignment, words in ALIGNMENTS.items():
+                    if alignment in tissue:
+                        yield [method, split, side, words], tissue[alignment]
+
+
+def rgb_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+    """Yield (split, eye, region) and the scores of colour, in the order of the table."""
+    for split in SPLITS:
+        for side in SIDES:
+            for region, words in REGIONS.items():
+                values = _at(metrics, "rgb", split, side, region)
+                if values:
+                    yield [split, side, words], values
+
+
+def _at(metrics: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    inner: Mapping[str, Any] = metrics
+    for word in path:
+        inner = inner.get(word, {})
+    return inner
+
+
+def _cells(values: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) -> list[str]:
+    return [pattern.format(values[key]) if key in values else ABSENT for key, (_, pattern) in columns.items()]
+
+
+def _blocks(metrics: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return (title, heads, rows) of the tables that have rows; absent columns are left out."""
+    depth = [(words, values) for words, values in depth_rows(metrics)]
+    rgb = [(words, values) for words, values in rgb_rows(metrics)]
+    blocks = []
+    for title, heads, rows, columns in (
+        ("Depth on tissue", ["method", "split", "eye", "alignment"], depth, _DEPTH_COLUMNS),
+        ("Colour of renders", ["split", "eye", "region"], rgb, _RGB_COLUMNS),
+    ):
+        used = {key: column for key, column in columns.items() if any(key in values for _, values in rows)}
+        if rows:
+            names = heads + [name for name, _ in used.values()]
+            blocks.append((title, names, [words + _cells(values, used) for words, values in rows]))
+    return blocks
+
+
+def remarks(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the sentences under every table: unit, poses, time and memory, and the notes."""
+    lines = ["Lengths are in mm." if metrics["metric"] else f"Lengths are in {ARBITRARY_UNITS}."]
+    if "depth" in metrics:
+        lines.append(
+            "Depth is z-depth; valid = truth known, inside the region, finite positive prediction; coverage = "
+            "valid / (truth known, inside the region). Per frame first, then the mean over frames; "
+            "median-scaled: one ratio a method for the whole run."
+        )
+        if not metrics["metric"]:
+            lines.append("Median-scaled errors are in the unit of the truth, mm.")
+    poses = metrics.get("poses", {})
+    if "n_registered" in poses and "n_frames" in poses:
+        error = f", reprojection {poses['reprojection_px']:.2f} px" if "reprojection_px" in poses else ""
+        lines.append(f"Poses: {poses['n_registered']} of {poses['n_frames']} frames placed{error}.")
+    runtime = metrics.get("runtime_s", {})
+    listed = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in runtime.items())
+    lines.append(
+        f"Time: {sum(runtime.values()):.1f} s ({listed}); peak memory {metrics['peak_memory_mb']:.0f} MB."
+    )
+    lines += [_sentence(note) for note in metrics.get("notes", [])]
+    if "lpips_note" in metrics:
+        lines.append(_sentence(metrics["lpips_note"]))
+    return lines
+
+
+def _sentence(note: str) -> str:
+    return note if note.endswith(".") else f"{note}."
+
+
+def markdown_table(metrics: Mapping[str, Any]) -> str:
+    """Return the tables and remarks as Markdown."""
+    lines = ["# Evaluation", ""]
+    for title, heads, rows in _blocks(metrics):
+        words = sum(not row_head(name) for name in heads)
+        lines += [f"## {title}", "", f"| {' | '.join(heads)} |"]
+        lines += ["|" + "---|" * (len(heads) - words) + "---:|" * words]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        lines += [""]
+    return "\n".join([*lines, *(f"- {line}" for line in remarks(metrics))]) + "\n"
+
+
+def row_head(name: str) -> bool:
+    """Whether a column names a row instead of scoring it."""
+    return name in ("method", "split", "eye", "alignment", "region")
+
+
+def latex_table(metrics: Mapping[str, Any]) -> str:
+    r"""Return the tables for LaTeX (`\usepackage{booktabs}`); the remarks are comments above them."""
+    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in remarks(metrics))]
+    for title, heads, rows in _blocks(metrics):
+        places = "".join("l" if row_head(name) else "r" for name in heads)
+        unit = "" if metrics["metric"] else f" ({ARBITRARY_UNITS})"
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_escape(title + unit)}}}"]
+        lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule", _latex_row(heads), r"\midrule"]
+        for before, row in zip([None, *rows], rows, strict=False):
+            if before is not None and before[0] != row[0]:
+                lines.append(r"\midrule")
+            lines.append(_latex_row(row))
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(_escape(cell) for cell in cells) + r" \\"
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def format_console_table(metrics: Mapping[str, Any]) -> str:
+    """Return a compact table for the console, 100 columns wide at most."""
+    lines: list[str] = []
+    if "depth" in metrics:
+        raw = "raw, mm" if metrics["metric"] else f"raw: {ARBITRARY_UNITS}"
+        lines += [f"{'Depth on tissue':24}|{raw:^39}|{'one median scale, mm':^22}"]
+        lines += [
+            f"{'method':8}{'split':7}{'eye':7}  |{'abs_rel':>9}{'rmse':>9}{'a1':>9}{'covered':>10}  "
+            f"|{'abs_rel':>9}{'rmse':>9}"
+        ]
+        lines += _console_depth(metrics)
+        lines += [""]
+    if "rgb" in metrics:
+        lines += [
+            f"{'Colour':24}|{'PSNR, dB':^32}|{'tissue':^18}",
+            f"{'':8}{'split':7}{'eye':7}  |{'full':>8}{'tissue':>9}{'no highlight':>14} |{'SSIM':>9}{'LPIPS':>8}",
+        ]
+        lines += _console_rgb(metrics)
+        lines += [""]
+    for line in remarks(metrics):
+        lines += textwrap.wrap(line, CONSOLE_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _console_depth(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for method in METHODS:
+        for split in SPLITS:
+            for side in SIDES:
+                tissue = _at(metrics, "depth", method, split, side, "tissue")
+                raw, scaled = tissue.get("raw", {}), tissue.get("median_scaled", {})
+                if not tissue:
+                    continue
+                covered = raw.get("coverage", scaled.get("coverage", 0.0))
+                yield (
+                    f"{method:8}{split:7}{side:7}  |{_number(raw, 'abs_rel', '.4f'):>9}"
+                    f"{_number(raw, 'rmse', '.3f'):>9}{_number(raw, 'a1', '.4f'):>9}{covered:>10.1%}  "
+                    f"|{_number(scaled, 'abs_rel', '.4f'):>9}{_number(scaled, 'rmse', '.3f'):>9}"
+                )
+
+
+def _console_rgb(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for split in SPLITS:
+        for side in SIDES:
+            regions = _at(metrics, "rgb", split, side)
+            if not regions:
+                continue
+            tissue = regions.get("tissue", {})
+            outside = regions.get("tissue_no_highlight", {})
+            yield (
+                f"{'':8}{split:7}{side:7}  |{_number(regions.get('full', {}), 'psnr', '.2f'):>8}"
+                f"{_number(tissue, 'psnr', '.2f'):>9}{_number(outside, 'psnr', '.2f'):>14} "
+                f"|{_number(tissue, 'ssim', '.4f'):>9}{_number(tissue, 'lpips', '.4f'):>8}"
+            )
+
+
+def _number(values: Mapping[str, Any], key: str, pattern: str) -> str:
+    return format(values[key], pattern) if key in values else ABSENT

@@ -1,0 +1,162 @@
+"""Tables: what they show, what they leave out, how wide they are."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evaluation.tables import CONSOLE_WIDTH, format_console_table, latex_table, markdown_table
+
+
+def errors(abs_rel: float) -> dict[str, float]:
+    return {
+        "abs_rel": abs_rel,
+        "sq_rel": 0.0456,
+        "rmse": 1.25,
+        "rmse_log": 0.02,
+        "a1": 0.99,
+        "a2": 1.0,
+        "a3": 1.0,
+        "coverage": 0.875,
+        "n_valid_px": 1234,
+        "n_frames": 3,
+    }
+
+
+def colour(psnr: float) -> dict[str, float]:
+    return {"psnr": psnr, "ssim": 0.91, "lpips": 0.123, "n_frames": 3}
+
+
+def full_metrics() -> dict[str, Any]:
+    eyes = {
+        side: {
+            "tissue": {"raw": errors(0.0123), "median_scaled": errors(0.0077)},
+            "full": {"raw": errors(0.5555)},
+        }
+        for side in ("left", "right")
+    }
+    splits = {split: copy.deepcopy(eyes) for split in ("train", "test")}
+    regions = {"full": colour(30.01), "tissue": colour(31.02), "tissue_no_highlight": colour(34.03)}
+    return {
+        "metric": True,
+        "protocol": "default",
+        "depth": {method: copy.deepcopy(splits) for method in ("prior", "nerf", "filter")},
+        "rgb": {split: dict.fromkeys(("left", "right"), regions) for split in ("train", "test")},
+        "poses": {"n_registered": 23, "n_frames": 24, "reprojection_px": 0.612, "metric": True},
+        "runtime_s": {"scene": 1.25, "nerf": 100.0},
+        "peak_memory_mb": 1234.5,
+        "notes": ["poses of test frames were estimated with the test images"],
+    }
+
+
+def bare_metrics() -> dict[str, Any]:
+    return {
+        "metric": False,
+        "protocol": "default",
+        "runtime_s": {},
+        "peak_memory_mb": 100.0,
+        "lpips_note": "no LPIPS, since the linear heads were not found",
+        "notes": [],
+    }
+
+
+def test_markdown_has_one_row_for_every_method_split_eye_and_alignment() -> None:
+    table = markdown_table(full_metrics())
+    assert sum(line.startswith("| filter | ") for line in table.splitlines()) == 2 * 2 * 2
+    assert "| prior | test | right | raw | 0.0123 | 0.0456 | 1.250 | 0.0200 | 0.9900 |" in table
+    assert "| nerf | train | left | median-scaled | 0.0077 |" in table
+    assert "| test | left | tissue, no highlight | 34.03 | 0.9100 | 0.1230 | 3 |" in table
+    assert "0.5555" not in table  # the full image is in metrics.json alone
+    assert "87.50%" in table
+
+
+def test_rows_have_as_many_cells_as_their_head() -> None:
+    lines = [line for line in markdown_table(full_metrics()).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines[:26]} == {14}
+    assert {line.count("|") for line in lines[26:]} == {8}
+
+
+def test_every_table_says_unit_poses_time_and_notes() -> None:
+    for table in (
+        markdown_table(full_metrics()),
+        latex_table(full_metrics()),
+        format_console_table(full_metrics()),
+    ):
+        words = " ".join(table.split())
+        for expected in ("in mm", "23 of 24 frames", "0.61 px", "101.2 s", "1234 MB", "test images."):
+            assert expected in words.replace("% ", ""), expected
+
+
+@pytest.mark.parametrize("make", [markdown_table, latex_table, format_console_table])
+def test_every_table_of_a_run_without_scale_says_so(make: Any) -> None:
+    assert "arbitrary units, not mm" in make(bare_metrics())
+    metrics = full_metrics() | {"metric": False}
+    for method in metrics["depth"].values():
+        for split in method.values():
+            for eye in split.values():
+                del eye["tissue"]["raw"]
+    table = make(metrics)
+    assert "arbitrary units, not mm" in table
+    assert "0.0123" not in table
+    assert "0.0077" in table
+
+
+@pytest.mark.parametrize("make", [markdown_table, latex_table, format_console_table])
+def test_absent_lpips_leaves_no_number_and_gives_the_reason(make: Any) -> None:
+    metrics = copy.deepcopy(full_metrics()) | {"lpips_note": "no LPIPS, since the heads_file is missing"}
+    for split in metrics["rgb"].values():
+        for side in split.values():
+            for region in side.values():
+                region.pop("lpips", None)
+    table = make(metrics)
+    assert "0.1230" not in table
+    assert "heads_file is missing" in " ".join(table.split())
+
+
+def test_latex_escapes_and_has_matching_columns() -> None:
+    table = latex_table(full_metrics())
+    assert r"abs\_rel" in table
+    assert r"87.50\%" in table
+    assert r"\toprule" in table
+    assert table.count(r"\begin{table}") == table.count(r"\end{table}") == 2
+    rows = [line for line in table.splitlines() if line.endswith(r"\\") and not line.startswith("%")]
+    assert {row.count(" & ") for row in rows} == {12, 6}
+    # outside comments nothing is left that LaTeX would choke on
+    for line in table.splitlines():
+        if not line.startswith("%"):
+            assert "%" not in line.replace(r"\%", "")
+            assert "_" not in line.replace(r"\_", "")
+
+
+@given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=300), st.floats(0, 1e6))
+def test_the_console_table_is_never_wider_than_the_console(note: str, value: float) -> None:
+    metrics = full_metrics()
+    metrics["notes"] = [note, "x" * 250]
+    metrics["depth"]["nerf"]["test"]["left"]["tissue"]["raw"] = errors(0.01) | {"rmse": value}
+    table = format_console_table(metrics)
+    assert max(len(line) for line in table.splitlines()) <= CONSOLE_WIDTH
+
+
+def test_the_console_table_lines_up() -> None:
+    lines = format_console_table(full_metrics()).splitlines()
+    depth = lines[: lines.index("")]
+    assert len(depth) == 2 + 3 * 2 * 2
+    assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in depth}) == 1
+    rest = lines[len(depth) + 1 :]
+    rgb = rest[: rest.index("")]
+    assert len(rgb) == 2 + 2 * 2
+    assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in rgb}) == 1
+
+
+def test_a_method_without_any_valid_pixel_shows_its_coverage_alone() -> None:
+    metrics = full_metrics()
+    nothing = {"coverage": 0.0, "n_valid_px": 0, "n_frames": 3}
+    metrics["depth"] = {"prior": {"test": {"left": {"tissue": {"raw": nothing}}}}}
+    (line,) = [line for line in format_console_table(metrics).splitlines() if line.startswith("prior")]
+    assert "0.0%" in line
+    assert "–" in line
+    assert "| prior | test | left | raw | 0.00% | 3 |" in markdown_table(metrics)
