@@ -19,7 +19,12 @@ _NUMBERS = re.compile(r"^[-+\d.eE,;\s\[\]()]+$")
 
 
 def option(
-    default: Any, help: str, *, affects_result: bool = True, choices: Sequence[str] | None = None
+    default: Any,
+    help: str,
+    *,
+    affects_result: bool = True,
+    choices: Sequence[str] | None = None,
+    flag: str | None = None,
 ) -> Any:
     """Declare a dataclass field that is also a flag and a configuration key.
 
@@ -28,8 +33,9 @@ def option(
         help: one sentence for `--help`.
         affects_result: False for flags that change only speed, memory or printing; they enter no stamp.
         choices: the allowed strings, where there are only some.
+        flag: the flag's name where it cannot be the field's (a word that Python reserves).
     """
-    metadata = {"help": help, "affects_result": affects_result, "choices": choices}
+    metadata = {"help": help, "affects_result": affects_result, "choices": choices, "flag": flag}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -69,7 +75,7 @@ def parse_options(
     for name in retired:
         parser.add_argument(f"--{name}", nargs="*", default=None, help=configargparse.SUPPRESS)
     values, unknown = parser.parse_known_args(_join_numbers(argv, declared))
-    _refuse_unknown(unknown, [*declared, *retired, "config"])
+    _refuse_unknown(unknown, [*(_flag(field) for field in declared.values()), *retired, "config"])
     notices = [f"--{name}: {text}" for name, text in retired.items() if getattr(values, name) is not None]
     filled = {
         name: section(**{field.name: getattr(values, field.name) for field in dataclasses.fields(section)})
@@ -121,7 +127,11 @@ def _declare(
         details |= {"type": kind, "choices": field.metadata.get("choices")}
     if optional:
         details["metavar"] = field.name.upper()
-    group.add_argument(f"--{field.name}", **details)
+    group.add_argument(f"--{_flag(field)}", dest=field.name, **details)
+
+
+def _flag(field: dataclasses.Field[Any]) -> str:
+    return field.metadata.get("flag") or field.name
 
 
 def _kind(hint: Any) -> tuple[Any, bool]:

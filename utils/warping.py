@@ -76,7 +76,9 @@ def _remap(values: FloatArray, columns: FloatArray, rows: FloatArray, how: int, 
     count = len(columns)
     width = 4096
     padding = -count % width
-    folded = [np.pad(part[:, 0], (0, padding), constant_values=-9.0).reshape(-1, width) for part in (columns, rows)]
+    folded = [
+        np.pad(part[:, 0], (0, padding), constant_values=-9.0).reshape(-1, width) for part in (columns, rows)
+    ]
     found = cv2.remap(values, folded[0], folded[1], how, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)
     return np.asarray(found, np.float32).ravel()[:count, None]
 

@@ -1,0 +1,213 @@
+"""Write the embedded example: a synthetic stereo endoscope scene with exact truth.
+
+`python -m utils.phantom FOLDER --rig parallel|verged --seed N --frames N --width W --height H`
+"""
+
+import argparse
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from utils.errors import InputError
+from utils.phantom_render import Eye, Picture, render
+from utils.phantom_rig import Rig, make_exposure, make_path, make_rig
+from utils.phantom_surface import Organ, make_organ
+from utils.types import FloatArray
+
+DEPTH_PNG_MM = 0.01  # mm per unit of the depth PNGs
+JPEG_QUALITY = 95
+RECORD = "phantom.json"
+VERSION = 1
+MASKS = ("mask_l", "mask_r", "highlight_l", "highlight_r")
+
+
+@dataclass(frozen=True)
+class PhantomOptions:
+    """Options of the embedded example."""
+
+    phantom: str = field(
+        default="none", metadata={"help": "make the embedded example as input: none, parallel or verged"}
+    )
+    phantom_seed: int = field(default=0, metadata={"help": "seed of the example's organ, path and noise"})
+    phantom_frames: int = field(default=24, metadata={"help": "stereo frames of the example"})
+    phantom_width: int = field(default=320, metadata={"help": "width of the example's images, px"})
+    phantom_height: int = field(default=256, metadata={"help": "height of the example's images, px"})
+
+
+def ensure_phantom(folder: Path, options: PhantomOptions) -> None:
+    """Make the embedded example where the options ask for one and it is not there yet.
+
+    Raises InputError where `folder` holds something else, or an example made with other options.
+    """
+    if options.phantom == "none" or (folder.is_dir() and _record_of(folder) == _record(options)):
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(
+            f"{folder} is not the example that these options make",
+            found=json.dumps(_record_of(folder)) if _record_of(folder) else "files of another origin",
+            expected=json.dumps(_record(options)),
+            do=f"remove {folder}, choose another --datadir, or leave --phantom out to use what is there",
+        )
+    make_phantom(folder, options)
+
+
+def _record(options: PhantomOptions) -> dict[str, Any]:
+    return {"version": VERSION} | asdict(options)
+
+
+def _record_of(folder: Path) -> dict[str, Any] | None:
+    path = folder / RECORD
+    return dict(json.loads(path.read_text())) if path.exists() else None
+
+
+def make_phantom(folder: Path, options: PhantomOptions) -> None:
+    """Write the scene that `options` describe into `folder`, in the data layout, with its truth.
+
+    Raises InputError for impossible options, and where `folder` exists and is not empty.
+    The same options give the same files, byte for byte.
+    """
+    _check(folder, options)
+    rig = make_rig(options.phantom, options.phantom_width, options.phantom_height)
+    partial = folder.with_name(folder.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    for name in ("l/images", "r/images", "l/depth", "r/depth", *MASKS):
+        (partial / name).mkdir(parents=True)
+    organ = make_organ(np.random.default_rng([options.phantom_seed, 1]), rig.organ_scale)
+    rng = np.random.default_rng([options.phantom_seed, 2])
+    world_from_left = make_path(rig, options.phantom_frames, rng)
+    exposure = make_exposure(options.phantom_frames, rng)
+    _write_views(partial, options, rig, organ, world_from_left, exposure)
+    write_calibration(partial / "calib.yaml", rig, options.phantom_width, options.phantom_height)
+    names = [str(i + 1) for i in range(options.phantom_frames)]
+    np.savez(
+        partial / "truth_poses.npz",
+        names=np.array(names),
+        world_from_left=world_from_left,
+        world_from_right=world_from_left @ np.linalg.inv(rig.right_from_left),
+        exposure=exposure,
+        lamp_left=rig.lamp_left,
+    )
+    test = held_out(names)
+    (partial / "test.txt").write_text("".join(f"{name}.jpg\n" for name in test))
+    (partial / "train.txt").write_text("".join(f"{name}.jpg\n" for name in names if name not in test))
+    (partial / RECORD).write_text(json.dumps(_record(options)) + "\n")
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+
+
+def _check(folder: Path, options: PhantomOptions) -> None:
+    """Raise where `make_phantom` could not do what is asked."""
+    sizes = (options.phantom_frames, options.phantom_width, options.phantom_height, options.phantom_seed)
+    if any(size < least for size, least in zip(sizes, (1, 16, 16, 0), strict=True)):
+        raise InputError(
+            "the phantom cannot be made as asked",
+            found=f"{sizes[0]} frames of {sizes[1]} x {sizes[2]} px, seed {sizes[3]}",
+            expected="1 frame or more, 16 x 16 px or more, seed 0 or more",
+            do="raise phantom_frames, phantom_width, phantom_height or phantom_seed",
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"the phantom cannot be written to {folder}",
+            found="something there already",
+            expected="no such folder, or an empty one",
+            do="remove it, or name another folder",
+        )
+
+
+def held_out(names: list[str]) -> list[str]:
+    """Return the held-out names: every 8th from the 5th, interior only; the middle one of few."""
+    interior = range(1, len(names) - 1)
+    chosen = [names[i] for i in range(4, len(names), 8) if i in interior]
+    return chosen or [names[len(names) // 2]] * (len(names) >= 3)
+
+
+def _write_views(
+    partial: Path,
+    options: PhantomOptions,
+    rig: Rig,
+    organ: Organ,
+    world_from_left: FloatArray,
+    exposure: FloatArray,
+) -> None:
+    """Render and write both eyes of every frame, one eye a thread."""
+
+    def view(frame: int, side: int) -> None:
+        eye = Eye(
+            camera=(rig.camera_left, rig.camera_right)[side],
+            world_from_camera=world_from_left[frame] @ (np.eye(4), np.linalg.inv(rig.right_from_left))[side],
+            lamp_world=world_from_left[frame, :3, :3] @ rig.lamp_left + world_from_left[frame, :3, 3],
+            width=options.phantom_width,
+            height=options.phantom_height,
+            distance_mm=rig.distance_mm,
+        )
+        rng = np.random.default_rng([options.phantom_seed, 3, frame, side])
+        write_picture(partial, str(frame + 1), "lr"[side], render(organ, eye, exposure[frame], rng))
+
+    with ThreadPoolExecutor(2) as pool:
+        for frame in tqdm(range(len(exposure)), desc="phantom", unit="frame"):
+            list(pool.map(view, (frame, frame), (0, 1)))
+
+
+def write_picture(folder: Path, name: str, side: str, picture: Picture) -> None:
+    """Write one eye's image, depth and masks; `side` is l or r."""
+    units = np.nan_to_num(picture.depth_mm / DEPTH_PNG_MM)
+    units[units > np.iinfo(np.uint16).max] = 0  # beyond 655 mm: unknown
+    _imwrite(
+        folder / side / "images" / f"{name}.jpg",
+        picture.rgb[..., ::-1],
+        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
+    )
+    _imwrite(folder / side / "depth" / f"{name}.png", np.rint(units).astype(np.uint16))
+    _imwrite(folder / f"mask_{side}" / f"{name}.png", 255 * picture.tissue.astype(np.uint8))
+    _imwrite(folder / f"highlight_{side}" / f"{name}.png", 255 * picture.highlight.astype(np.uint8))
+
+
+def _imwrite(path: Path, image: NDArray[np.integer[Any]], parameters: list[int] | None = None) -> None:
+    """Write an image, or raise."""
+    if not cv2.imwrite(str(path), image, parameters or []):
+        raise OSError(f"could not write {path}. Is the disk full?")
+
+
+def write_calibration(path: Path, rig: Rig, width: int, height: int) -> None:
+    """Write the rig as an OpenCV stereo file."""
+    storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
+    storage.write("M1", rig.camera_left)
+    storage.write("D1", np.zeros((1, 5)))
+    storage.write("M2", rig.camera_right)
+    storage.write("D2", np.zeros((1, 5)))
+    storage.write("R", rig.right_from_left[:3, :3])
+    storage.write("T", rig.right_from_left[:3, 3:])
+    storage.write("image_size", np.array([[width, height]], np.int32))
+    storage.release()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Write a synthetic stereo endoscope scene with its truth.")
+    parser.add_argument("folder", type=Path, help="folder to make")
+    parser.add_argument("--rig", choices=("parallel", "verged"), default="parallel")
+    whole: list[tuple[str, Callable[[str], int], int]] = [
+        ("seed", int, 0),
+        ("frames", int, 24),
+        ("width", int, 320),
+        ("height", int, 256),
+    ]
+    for name, kind, default in whole:
+        parser.add_argument(f"--{name}", type=kind, default=default, help=f"default {default}")
+    given = parser.parse_args(arguments)
+    make_phantom(given.folder, PhantomOptions(given.rig, given.seed, given.frames, given.width, given.height))
+
+
+if __name__ == "__main__":
+    main()
