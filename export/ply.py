@@ -1,0 +1,42 @@
+"""Write point clouds as binary PLY with colour, confidence, and comments that state unit and frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.types import FloatArray
+
+_VERTEX = np.dtype(
+    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
+    + [(name, "u1") for name in ("red", "green", "blue")]
+    + [("confidence", "<f4")]
+)
+_PLY_NAMES = {"<f4": "float", "|u1": "uchar"}
+
+
+def write_cloud(
+    path: Path,
+    points_world: FloatArray,
+    normals_world: FloatArray,
+    colours: NDArray[np.uint8],
+    confidence: FloatArray,
+    comments: list[str],
+) -> None:
+    """Write points (n, 3), unit normals (n, 3), RGB (n, 3) and confidence (n,) in [0, 1]."""
+    vertices = np.zeros(len(points_world), _VERTEX)
+    for axis, name in enumerate("xyz"):
+        vertices[name] = points_world[:, axis]
+        vertices[f"n{name}"] = normals_world[:, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        vertices[name] = colours[:, channel]
+    vertices["confidence"] = confidence
+    header = ["ply", "format binary_little_endian 1.0", *(f"comment {text}" for text in comments)]
+    header.append(f"element vertex {len(vertices)}")
+    names = _VERTEX.names or ()
+    header += [f"property {_PLY_NAMES[_VERTEX[name].str]} {name}" for name in names]
+    with open(path, "wb") as file:
+        file.write(("\n".join([*header, "end_header"]) + "\n").encode("ascii"))
+        file.write(vertices.tobytes())

@@ -1,0 +1,78 @@
+"""Where to sample in a view: its own prior if it trained the field, else depth projected from training views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from nerf.views import View
+from utils.geometry import invert_rigid
+from utils.scene import Scene
+from utils.types import BoolArray, FloatArray, Poses
+from utils.warping import nearest_views, warp_depth
+
+NEIGHBOURS = 6
+
+
+@dataclass(frozen=True)
+class TrainingDepth:
+    """The (refined) prior of every training view: depth (h, w) mm by (side, name)."""
+
+    scene: Scene
+    poses: Poses
+    depth_mm: dict[View, FloatArray]
+
+    def guide(self, view: View) -> FloatArray:
+        """Return (h, w) where to look for the surface in any view: its own prior, or what others project."""
+        if view not in self.depth_mm:
+            return self.projected(view)
+        own = self.depth_mm[view]
+        known = np.isfinite(own)
+        return own if known.all() else np.where(known, own, self.projected(view))
+
+    def projected(self, view: View) -> FloatArray:
+        """Return (h, w) depth for a view, made from the training views that see most alike; no holes.
+
+        The median over the projected maps; what none of them reaches takes the nearest known pixel. Nothing of
+        the view's own image enters.
+        """
+        side, name = view
+        own = self.poses.world_from(side, name)
+        sources = list(self.depth_mm)
+        others = np.array([self.poses.world_from(*source) for source in sources])
+        typical = float(np.nanmedian(self.depth_mm[sources[0]]))
+        chosen = [sources[index] for index in nearest_views(own, others, typical, NEIGHBOURS)]
+        maps = [self._warp(source, view) for source in chosen]
+        with np.errstate(all="ignore"):
+            merged = _nanmedian(np.stack(maps))
+        return fill_nearest(merged, np.isfinite(merged))
+
+    def _warp(self, source: View, target: View) -> FloatArray:
+        target_from_world = invert_rigid(self.poses.world_from(*target))
+        return warp_depth(
+            self.depth_mm[source],
+            self.scene.rig.camera(source[0]),
+            self.scene.rig.camera(target[0]),
+            target_from_world @ self.poses.world_from(*source),
+        )
+
+
+def _nanmedian(maps: FloatArray) -> FloatArray:
+    """Return the median over the first axis without the warning that an all-NaN column brings."""
+    ordered = np.sort(maps, axis=0)
+    count = np.isfinite(maps).sum(axis=0)
+    middle = np.maximum(count - 1, 0) // 2
+    return np.take_along_axis(ordered, middle[None], axis=0)[0]
+
+
+def fill_nearest(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Give every unknown pixel the value of the nearest known one; unchanged where nothing is known."""
+    if known.all() or not known.any():
+        return values
+    unknown = (~known).astype(np.uint8)
+    _, labels = cv2.distanceTransformWithLabels(unknown, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    by_label = np.zeros(int(labels.max()) + 1, values.dtype)
+    by_label[labels[known]] = values[known]
+    return np.where(known, values, by_label[labels])

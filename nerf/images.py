@@ -1,0 +1,73 @@
+"""Render whole images from a trained model, in two passes: find the surface, then look closely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nerf.model import SceneModel
+from nerf.rays import Cameras, Rays
+from nerf.sampling import Guide, guided_samples
+from utils.types import FloatArray
+
+SEARCH = (8, 4)
+CLOSE = (7, 1)
+
+
+@dataclass(frozen=True)
+class RenderedImage:
+    """One view: rgb (h, w, 3) uint8; z-depth, its median and spread in mm; opacity; (h, w) float32."""
+
+    rgb: NDArray[np.uint8]
+    depth_mm: FloatArray
+    depth_median_mm: FloatArray
+    depth_std_mm: FloatArray
+    opacity: FloatArray
+
+
+@torch.no_grad()
+def render_image(
+    model: SceneModel, cameras: Cameras, view: int, guide_mm: FloatArray, gain: float, chunk: int
+) -> RenderedImage:
+    """Render one view of `cameras`.
+
+    Args:
+        guide_mm: (h, w) where the surface is expected, mm; NaN: search the whole ray. It steers the samples only.
+        gain: exposure of the frame.
+        chunk: rays at a time.
+    """
+    device = model.lamp_left.device
+    height, width = guide_mm.shape
+    flat = torch.from_numpy(np.ascontiguousarray(guide_mm, np.float32)).ravel()
+    parts = []
+    for start in range(0, height * width, chunk):
+        pixels = torch.arange(start, min(start + chunk, height * width))
+        rays = cameras.rays(torch.full_like(pixels, view), (pixels % width).float(), (pixels // width).float())
+        parts.append(render_rays(model, rays.to(device), flat[pixels].to(device), gain).cpu())
+    values = torch.cat(parts).numpy().reshape(height, width, 7)
+    rgb = np.rint(values[..., :3].clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    depth, median, spread, opacity = (np.ascontiguousarray(values[..., 3 + k]) for k in range(4))
+    return RenderedImage(rgb, depth, median, spread, opacity)
+
+
+@torch.no_grad()
+def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float | None) -> torch.Tensor:
+    """Return (n, 7): rgb, depth, median depth, spread, opacity of rays whose surface is expected at `guide` (n,).
+
+    `gain` is the exposure; None: the learned one of the rays' training frames.
+    """
+    bounds = model.box.bounds(rays)
+    first = Guide(guide, 0.02 * guide, 0.06 * guide)
+    z = guided_samples(first, *bounds, SEARCH, None)
+    found, _, _ = model.geometry(rays, z, bounds)
+    surface = torch.where(found.opacity > 0.5, found.depth, torch.nan)
+    sigma = torch.maximum(torch.minimum(found.spread, 0.02 * surface), 0.003 * surface)
+    z = guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None)
+    gains = None if gain is None else torch.full_like(bounds[0], gain)
+    final = model.render(rays, z, bounds, gains)
+    geometry = final.geometry
+    extra = torch.stack([geometry.depth, geometry.median, geometry.spread, geometry.opacity], dim=1)
+    return torch.cat([final.rgb, extra], dim=1)

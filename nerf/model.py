@@ -1,0 +1,93 @@
+"""The scene model: field, radiance, exposure and lamp, and how a batch of rays is rendered through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nerf.compositing import Composite, composite, interval_edges
+from nerf.fields import FIELDS, FieldOptions
+from nerf.radiance import Exposure, Radiance, RadianceOptions, light_at
+from nerf.rays import Box, Rays
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What fixes the tensors of a model beside the options: needed to load its weights again."""
+
+    box: Box
+    cell_mm: float
+    reference_mm: float
+    training_positions: tuple[float, ...]
+    lamp_start_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Colour (n, 3) before clipping at 1, geometry of the rays, and the pieces of ray it was made from."""
+
+    rgb: Tensor
+    geometry: Composite
+    z: Tensor
+    edges: Tensor
+
+
+class SceneModel(nn.Module):
+    """All that is learned about a scene. Points and lengths in mm of the world frame."""
+
+    def __init__(self, field: FieldOptions, radiance: RadianceOptions, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.field = FIELDS[field.field](field, shape.box.size_mm, shape.cell_mm)
+        self.radiance = Radiance(radiance, self.field.features, shape.reference_mm)
+        self.exposure = Exposure(torch.tensor(shape.training_positions))
+        self.use_exposure = radiance.exposure
+        # In units of the reference distance, so that one learning rate fits every working distance.
+        self.lamp_left = nn.Parameter(torch.tensor(shape.lamp_start_mm) / shape.reference_mm)
+        self.density_unit_mm = 0.01 * shape.reference_mm
+        self.box = shape.box
+
+    def density(self, points_world: Tensor) -> tuple[Tensor, Tensor]:
+        """Return density (n,) per mm and features (n, f) at points (n, 3)."""
+        raw, features = self.field(self.box.points(points_world))
+        return torch.exp(raw.clamp(-12.0, 8.0)) / self.density_unit_mm, features
+
+    def geometry(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor]) -> tuple[Composite, Tensor, Tensor]:
+        """Return the composite, the pieces' borders and the features of samples z (n, s) along rays."""
+        points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
+        density, features = self.density(points.reshape(-1, 3))
+        edges = interval_edges(z, *bounds)
+        return composite(density.view(z.shape), edges, rays.direction_norm), edges, features
+
+    def render(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor], gain: Tensor | None) -> Rendered:
+        """Render rays through samples at z-depths (n, s).
+
+        Args:
+            gain: (n,) exposure of each ray; None: learned gains of the rays' training frames.
+        """
+        found, edges, features = self.geometry(rays, z, bounds)
+        lamp_left = self.lamp_left * self.shape.reference_mm
+        lamp = rays.lamp_anchor[:, :, :3] @ lamp_left + rays.lamp_anchor[:, :, 3]
+        if self.field.deferred:
+            rgb = self._shade_rays(rays, found, features.view(*z.shape, -1), lamp)
+        else:
+            rgb = self._shade_samples(rays, found, features, z, lamp)
+        if gain is None and self.use_exposure:
+            gain = self.exposure(rays.frame)
+        return Rendered(rgb if gain is None else rgb * gain[:, None], found, z, edges)
+
+    def _shade_rays(self, rays: Rays, found: Composite, features: Tensor, lamp: Tensor) -> Tensor:
+        seen = torch.einsum("rs,rsf->rf", found.weights, features)
+        surface = rays.origins + found.depth[:, None] * rays.directions
+        light = light_at(surface, rays.origins, lamp)
+        return self.radiance(seen, light) * found.opacity[:, None]
+
+    def _shade_samples(self, rays: Rays, found: Composite, features: Tensor, z: Tensor, lamp: Tensor) -> Tensor:
+        points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
+        samples = z.shape[1]
+        origins = rays.origins.repeat_interleave(samples, dim=0)
+        light = light_at(points.reshape(-1, 3), origins, lamp.repeat_interleave(samples, dim=0))
+        rgb = self.radiance(features, light).view(*z.shape, 3)
+        return (found.weights[..., None] * rgb).sum(1)

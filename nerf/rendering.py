@@ -1,0 +1,121 @@
+"""The stage `render`: colour, depth, spread and opacity of every frame for both eyes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from nerf.guidance import TrainingDepth
+from nerf.images import RenderedImage, render_image
+from nerf.trained import load_model, training_depth
+from nerf.training import choose_device
+from nerf.views import View, cameras_of
+from utils.artifacts import save_maps
+from utils.errors import NotApplicable
+from utils.images import colour_depth, read_rgb, write_rgb
+from utils.options import option
+from utils.scene import Scene, load_poses
+from utils.stages import skipped
+from utils.types import BoolArray, Side
+
+VERSION = 1
+
+log = logging.getLogger("specula")
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """How views are rendered."""
+
+    chunk: int = option(16384, "rays rendered at a time", affects_result=False)
+    device: str = option("auto", "auto, cpu or cuda")
+    video_fps: int = option(12, "frames a second of the videos")
+
+
+@dataclass(frozen=True)
+class Surround:
+    """What no training image shows tissue in: the black border of an endoscope, at the same pixels always."""
+
+    never_tissue: BoolArray
+    colour: NDArray[np.uint8]
+
+
+def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: Path, nerf: Path) -> str:
+    """Render every frame that has a pose, each calibrated eye; write maps, pictures and a video an eye."""
+    if skipped(nerf):
+        raise NotApplicable(f"no field to render ({skipped(nerf)})")
+    dataset, placed = Scene.load(scene), load_poses(poses)
+    model, _ = load_model(nerf, choose_device(options.device))
+    trained = TrainingDepth(dataset, placed, training_depth(nerf, prior))
+    names = [name for name in dataset.names if placed.placed(name)]
+    views: list[View] = [(side, name) for side in dataset.rig.sides for name in names]
+    cameras = cameras_of(dataset, placed, views, [])
+    surrounds = {side: surround(dataset, side) for side in dataset.sides}
+    opacity = []
+    for index, (side, name) in enumerate(tqdm(views, desc="render", unit="view")):
+        guide = trained.guide((side, name))
+        gain = model.exposure.gain_at(float(dataset.names.index(name))) if model.use_exposure else 1.0
+        image = render_image(model, cameras, index, guide, gain, options.chunk)
+        rgb = blacken(image.rgb, surrounds.get(side))
+        save_maps(
+            out,
+            side,
+            name,
+            rgb=rgb,
+            depth_mm=image.depth_mm,
+            depth_median_mm=image.depth_median_mm,
+            depth_std_mm=image.depth_std_mm,
+            opacity=image.opacity,
+        )
+        write_rgb(out / "pictures" / f"{side}_{name}.png", _picture(rgb, image))
+        opacity.append(float((image.opacity >= 0.5).mean()))
+    for side in dataset.rig.sides:
+        _video(out, side, names, options.video_fps)
+    torch.cuda.empty_cache()
+    return f"{len(views)} views, {100 * float(np.mean(opacity)):.1f} % of the pixels opaque"
+
+
+def surround(dataset: Scene, side: Side) -> Surround | None:
+    """Return where no training image of an eye has tissue, with their mean colour there; None if nowhere."""
+    never, total = None, None
+    for name in dataset.train:
+        tissue, _ = dataset.masks(side, name)
+        never = ~tissue if never is None else never & ~tissue
+        image = dataset.image(side, name).astype(np.float32)
+        total = image if total is None else total + image
+    if never is None or total is None or not never.any():
+        return None
+    return Surround(never, np.rint(total / len(dataset.train)).astype(np.uint8))
+
+
+def blacken(rgb: NDArray[np.uint8], border: Surround | None) -> NDArray[np.uint8]:
+    """Put the border's colour where no training image ever had tissue: the field is not trained there."""
+    if border is None or border.never_tissue.shape != rgb.shape[:2]:
+        return rgb
+    return np.where(border.never_tissue[..., None], border.colour, rgb)
+
+
+def _picture(rgb: NDArray[np.uint8], image: RenderedImage) -> NDArray[np.uint8]:
+    depth = np.where(image.opacity >= 0.5, image.depth_mm, np.nan)
+    return np.hstack([rgb, colour_depth(depth)])
+
+
+def _video(out: Path, side: Side, names: list[str], fps: int) -> None:
+    """Write an MP4 of an eye's pictures; a build of OpenCV without the codec says so once and goes on."""
+    pictures = [read_rgb(out / "pictures" / f"{side}_{name}.png") for name in names]
+    height, width = pictures[0].shape[:2]
+    path = out / f"{side}.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if not writer.isOpened():
+        log.info("render: this OpenCV cannot write MP4, no video")
+        return
+    for picture in pictures:
+        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    writer.release()

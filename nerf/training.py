@@ -1,0 +1,286 @@
+"""The stage `nerf`: fit the field to the training images, from a checkpoint where there is one."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from nerf.fields import FieldOptions
+from nerf.model import SceneModel, Shape
+from nerf.options import NerfOptions as NerfOptions
+from nerf.radiance import RadianceOptions
+from nerf.rays import Box
+from nerf.refinement import refine_pool
+from nerf.trainer import Losses, Trainer
+from nerf.views import PixelPool, View, cameras_of
+from utils.artifacts import save_maps, write_json
+from utils.errors import InputError, NotApplicable
+from utils.scene import Scene, load_poses
+from utils.stages import skipped
+from utils.types import FloatArray, Poses
+
+VERSION = 1
+CHECKPOINT = "checkpoint.pt"
+# Nearly parallel eyes share one lamp between them; on a verged rig the lamp starts at the left eye.
+SMALL_BASELINE_MM = 20.0
+BOX_MARGIN = 0.08
+CHUNK = 16384
+
+log = logging.getLogger("specula")
+
+
+def check(options: NerfOptions) -> None:
+    """Raise InputError for options that cannot work together."""
+    if options.N_samples < 2 or options.N_rand < 1 or options.N_iters < 1:
+        raise InputError(
+            "the training cannot run with these numbers",
+            found=f"N_samples {options.N_samples}, N_rand {options.N_rand}, N_iters {options.N_iters}",
+            expected="N_samples of 2 or more, N_rand and N_iters of 1 or more",
+            do="correct the configuration",
+        )
+    if not 0.0 < options.near <= options.far < 1.0:
+        raise InputError(
+            "--near and --far are no relative half-widths",
+            found=f"near {options.near}, far {options.far}",
+            expected="0 < near <= far < 1, as shares of the prior's depth (not distances)",
+            do="take 0.01 and 0.1, or leave them out",
+        )
+    if options.ft_path and not Path(options.ft_path).exists():
+        raise InputError(
+            f"--ft_path {options.ft_path}: no such file",
+            found="nothing there",
+            expected=f"a {CHECKPOINT} of the stage nerf",
+            do="correct the path or leave it out",
+        )
+
+
+def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Path) -> str:
+    """Train and write weights, light, progress and refined priors; `checkpoint.pt` makes it resumable."""
+    if skipped(poses):
+        raise NotApplicable(f"no field without camera poses ({skipped(poses)})")
+    dataset, placed = Scene.load(scene), load_poses(poses)
+    device = choose_device(options.device)
+    trainer = build_trainer(options, dataset, placed, prior, device)
+    checkpoint = out / CHECKPOINT
+    if checkpoint.exists():
+        _resume(trainer, checkpoint, out)
+    elif options.ft_path:
+        _start_from(trainer, Path(options.ft_path))
+    began = time.monotonic()
+    first = trainer.step
+    last = _train(trainer, out)
+    seconds = time.monotonic() - began
+    _write_model(options, trainer, out)
+    checkpoint.unlink(missing_ok=True)
+    rate = (trainer.step - first) * options.N_rand / max(seconds, 1e-9)
+    return f"{trainer.step} steps, training PSNR {last:.2f} dB, {rate / 1000:.1f} thousand rays/s on {device}"
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `--device` means."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(
+            f"--device {name}: this machine or this PyTorch has no CUDA device",
+            found="torch.cuda.is_available() is False",
+            expected="a CUDA device",
+            do="use --device cpu, or install PyTorch's CUDA build",
+        )
+    return torch.device(name)
+
+
+def training_views(dataset: Scene, placed: Poses, binocular: bool) -> list[View]:
+    """Return the views whose images train the field: training frames with a pose, left or both eyes."""
+    sides = dataset.sides if binocular else dataset.sides[:1]
+    return [(side, name) for side in sides for name in dataset.train if placed.placed(name)]
+
+
+def build_trainer(
+    options: NerfOptions, dataset: Scene, placed: Poses, prior: Path, device: torch.device
+) -> Trainer:
+    """Put model, pixels and optimiser together; the same seed gives the same start."""
+    views = training_views(dataset, placed, options.train_binocular)
+    frames = [name for name in dataset.train if placed.placed(name)]
+    if len(frames) < 2:
+        raise InputError(
+            "too few training frames with a pose",
+            found=f"{len(frames)} of {len(dataset.train)}",
+            expected="2 or more",
+            do="see poses/report.json for the frames that could not be placed",
+        )
+    cameras = cameras_of(dataset, placed, views, frames)
+    pool = PixelPool.load(dataset, cameras, views, prior, (options.near, options.far))
+    axes = _mean_axes(np.array([placed.world_from(*view)[:3, :3] for view in views]))
+    known = pool.depth[torch.isfinite(pool.depth) & pool.tissue]
+    reference = float(known.median())
+    box = Box.around(_surface_points(pool), axes, BOX_MARGIN)
+    rig = dataset.rig
+    between = rig.stereo and rig.baseline_mm < SMALL_BASELINE_MM
+    lamp = (rig.left_from("right")[:3, 3] / 2) if between else np.zeros(3)
+    shape = Shape(
+        box=box.to(device),
+        cell_mm=reference / max(rig.left.fx, rig.left.fy),
+        reference_mm=reference,
+        training_positions=tuple(float(dataset.names.index(name)) for name in frames),
+        lamp_start_mm=(float(lamp[0]), float(lamp[1]), float(lamp[2])),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        model = SceneModel(options, options, shape)
+    return Trainer(options, model, pool, device)
+
+
+def _surface_points(pool: PixelPool) -> FloatArray:
+    """Return about 200,000 points (n, 3) of the prior's surface in the world, mm."""
+    inside = torch.nonzero(torch.isfinite(pool.depth) & pool.tissue)[:, 0]
+    pixels = inside[:: max(len(inside) // 200_000, 1)]
+    rays = pool.rays(pixels)
+    return (rays.origins + rays.directions * pool.depth[pixels][:, None]).numpy().astype(float)
+
+
+def _mean_axes(world_from_cameras: FloatArray) -> FloatArray:
+    """Return the rotation (3, 3) nearest to the mean of rotations (n, 3, 3)."""
+    u, _, vt = np.linalg.svd(world_from_cameras.sum(0))
+    return u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+
+
+def _train(trainer: Trainer, out: Path) -> float:
+    """Run the remaining steps; return the PSNR of the last printed window."""
+    options, window = trainer.options, []
+    psnr = float("nan")
+    began, from_step = time.monotonic(), trainer.step
+    bar = tqdm(total=options.N_iters, initial=trainer.step, desc="nerf", unit="step", mininterval=1.0)
+    try:
+        while trainer.step < options.N_iters:
+            losses = trainer.advance()
+            _require_finite(losses, trainer.step)
+            window.append(losses.psnr)
+            bar.update()
+            if trainer.step % options.i_print == 0 or trainer.step == options.N_iters:
+                psnr = float(torch.stack(window).mean())
+                window.clear()
+                bar.set_postfix_str(f"train PSNR {psnr:.2f} dB")
+                rate = (trainer.step - from_step) * options.N_rand / (time.monotonic() - began)
+                _write_progress(out, trainer, losses, psnr, rate)
+            number = options.refine_round_after(trainer.step)
+            if number is not None:
+                _refine(trainer, out, number)
+            if trainer.step % options.i_weights == 0 and trainer.step < options.N_iters:
+                save_checkpoint(trainer, out)
+    except KeyboardInterrupt:
+        save_checkpoint(trainer, out)
+        raise
+    finally:
+        bar.close()
+    return psnr
+
+
+def _require_finite(losses: Losses, step: int) -> None:
+    # Looked at rarely: on a GPU every look waits for the device.
+    if step % 50 == 0 and not math.isfinite(float(losses.total.detach())):
+        raise FloatingPointError(f"the loss is not finite at step {step}: lower --lrate")
+
+
+def _refine(trainer: Trainer, out: Path, number: int) -> None:
+    change = refine_pool(trainer, CHUNK)
+    log.info(
+        "nerf: refinement %d looked at %.1f %% of the tissue, replaced %.1f %%, median change %.2f %%",
+        number,
+        100 * change.looked_at,
+        100 * change.replaced,
+        100 * change.median_change,
+    )
+    folder = out / f"refinement{number}"
+    for index, (side, name) in enumerate(trainer.pool.views):
+        depth = trainer.pool.depth[trainer.pool.view_slice(index)].numpy()
+        save_maps(folder, side, name, depth_mm=depth.reshape(-1, int(trainer.pool.widths[index])))
+
+
+def save_checkpoint(trainer: Trainer, out: Path) -> None:
+    """Write the whole state so that a crash leaves the old checkpoint or the new one."""
+    partial = out / (CHECKPOINT + ".partial")
+    torch.save({"made_for": _architecture(trainer.options), **trainer.state()}, partial)
+    os.replace(partial, out / CHECKPOINT)
+
+
+def _resume(trainer: Trainer, checkpoint: Path, out: Path) -> None:
+    trainer.restore(torch.load(checkpoint, weights_only=True, map_location=trainer.device))
+    _cut_progress(out / "train.csv", trainer.step)
+    log.info("nerf: resumed at step %d", trainer.step)
+
+
+def _start_from(trainer: Trainer, path: Path) -> None:
+    """Take weights from another run's checkpoint. Raises InputError when it belongs to another architecture."""
+    state = torch.load(path, weights_only=True, map_location=trainer.device)
+    wanted, found = _architecture(trainer.options), state.get("made_for", {})
+    different = [key for key in wanted if found.get(key) != wanted[key]]
+    ours = {key: tuple(value.shape) for key, value in trainer.model.state_dict().items()}
+    theirs = {key: tuple(value.shape) for key, value in state.get("model", {}).items()}
+    if different or ours != theirs:
+        shapes = ", ".join([key for key in ours if theirs.get(key) != ours[key]][:3])
+        raise InputError(
+            f"--ft_path {path} is a checkpoint of another configuration",
+            found=", ".join(f"{key} {found.get(key)}" for key in different) or f"other shapes of {shapes}",
+            expected=", ".join(f"{key} {wanted[key]}" for key in different) or "tensors of this scene's sizes",
+            do="give the options that the checkpoint was made with, or leave --ft_path out",
+        )
+    trainer.model.load_state_dict(state["model"])
+
+
+def _architecture(options: NerfOptions) -> dict[str, Any]:
+    names = [field.name for field in (*fields(FieldOptions), *fields(RadianceOptions))]
+    return {name: getattr(options, name) for name in names}
+
+
+def _write_progress(out: Path, trainer: Trainer, losses: Losses, psnr: float, rate: float) -> None:
+    path = out / "train.csv"
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "psnr_db", "colour_loss", "depth_loss", "learning_rate", "rays_per_s"])
+        numbers = (psnr, float(losses.colour), float(losses.depth), trainer.optimiser.param_groups[0]["lr"])
+        writer.writerow([trainer.step, *(f"{number:.6g}" for number in numbers), f"{rate:.0f}"])
+
+
+def _cut_progress(path: Path, step: int) -> None:
+    """Drop the lines that were written after the checkpoint: those steps are done again."""
+    if path.exists():
+        lines = path.read_text().splitlines()
+        kept = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
+        path.write_text("\n".join([lines[0], *kept]) + "\n")
+
+
+def _write_model(options: NerfOptions, trainer: Trainer, out: Path) -> None:
+    model, shape = trainer.model, trainer.model.shape
+    save_file(
+        {key: value.contiguous().cpu() for key, value in model.state_dict().items()}, out / "field.safetensors"
+    )
+    gains = model.exposure(torch.arange(len(shape.training_positions), device=trainer.device)).tolist()
+    record = {
+        "options": asdict(options),
+        "box_from_world": shape.box.box_from_world.cpu().tolist(),
+        "box_size_mm": list(shape.box.size_mm),
+        "cell_mm": shape.cell_mm,
+        "reference_mm": shape.reference_mm,
+        "training_positions": list(shape.training_positions),
+        "training_views": [list(view) for view in trainer.pool.views],
+        "lamp_start_mm": list(shape.lamp_start_mm),
+        "lamp_left_mm": (model.lamp_left.detach().cpu() * shape.reference_mm).tolist(),
+        "exposure": gains,
+        "falloff": float(model.radiance.falloff.detach()),
+        "refinement_rounds_done": sum(1 for path in out.glob("refinement*") if path.is_dir()),
+    }
+    write_json(out / "field.json", record)

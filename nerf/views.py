@@ -1,0 +1,137 @@
+"""The training views as one pool of pixels, from which rays are drawn as indices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nerf.rays import Cameras, Rays
+from nerf.sampling import Guide
+from utils.artifacts import load_maps
+from utils.scene import Scene
+from utils.types import FloatArray, Poses, Side
+
+View = tuple[Side, str]
+
+
+def cameras_of(scene: Scene, poses: Poses, views: list[View], frames: list[str]) -> Cameras:
+    """Return the cameras of views; `frames` numbers the training frames, others get -1."""
+    intrinsics, world_from_camera, world_from_left, frame = [], [], [], []
+    for side, name in views:
+        camera = scene.rig.camera(side)
+        intrinsics.append([camera.fx, camera.fy, camera.cx, camera.cy])
+        world_from_camera.append(poses.world_from(side, name)[:3])
+        world_from_left.append(poses.world_from("left", name)[:3])
+        frame.append(frames.index(name) if name in frames else -1)
+    return Cameras(
+        torch.tensor(intrinsics, dtype=torch.float32),
+        torch.tensor(np.array(world_from_camera), dtype=torch.float32),
+        torch.tensor(np.array(world_from_left), dtype=torch.float32),
+        torch.tensor(frame),
+    )
+
+
+def half_width(depth_mm: FloatArray, error: FloatArray, near: float, far: float) -> FloatArray:
+    """Return where the guided samples are cut off, mm: depth times the error clamped to [near, far]."""
+    return depth_mm * np.clip(np.nan_to_num(error, nan=far), near, far)
+
+
+def guide_sigma(half_width_mm: FloatArray, confidence: FloatArray, depth_mm: FloatArray) -> FloatArray:
+    """Return the standard deviation of the guided samples, mm.
+
+    A quarter of the half-width where the prior is sure and smooth; it grows with doubt and with the prior's own
+    gradient (2 % of the depth from one pixel to the next counts in full) up to the half-width itself.
+    """
+    rows, columns = np.gradient(depth_mm)
+    gradient = np.nan_to_num(np.hypot(rows, columns) / (0.02 * depth_mm), nan=1.0).clip(0.0, 1.0)
+    doubt = 1.0 - np.nan_to_num(confidence, nan=0.0)
+    return half_width_mm * np.clip(0.25 + 0.5 * doubt + 0.25 * gradient, 0.25, 1.0)
+
+
+@dataclass
+class PixelPool:
+    """All pixels of the training views in one row; draws give flat indices, rays are made for the batch.
+
+    `rgb` (p, 3) uint8; `depth` (p,) mm; `sigma`, `half_width` relative to depth; `confidence`, `importance` in
+    [0, 1]; `tissue`, `highlight` bool; `starts` (v + 1,) where each view begins; `widths` (v,).
+    """
+
+    views: list[View]
+    cameras: Cameras
+    starts: Tensor
+    widths: Tensor
+    rgb: Tensor
+    depth: Tensor
+    sigma: Tensor
+    half_width: Tensor
+    confidence: Tensor
+    importance: Tensor
+    tissue: Tensor
+    highlight: Tensor
+
+    @staticmethod
+    def load(
+        scene: Scene, cameras: Cameras, views: list[View], prior: Path, limits: tuple[float, float]
+    ) -> PixelPool:
+        """Read images and prior of the views; `limits` are the smallest and largest relative half-width."""
+        columns: dict[str, list[NDArray[Any]]] = {key: [] for key in _COLUMNS}
+        starts, widths = [0], []
+        for side, name in views:
+            maps = load_maps(prior, side, name)
+            depth = maps["depth_mm"]
+            half = half_width(depth, maps["error"], *limits)
+            sigma = guide_sigma(half, maps["confidence"], depth)
+            values: dict[str, NDArray[Any]] = {
+                "rgb": scene.image(side, name).reshape(-1, 3),
+                "depth": depth.astype(np.float32),
+                "sigma": (sigma / depth).astype(np.float16),
+                "half_width": (half / depth).astype(np.float16),
+                "confidence": np.nan_to_num(maps["confidence"]).astype(np.float16),
+                "importance": np.nan_to_num(maps["importance"]).astype(np.float16),
+                "tissue": maps["tissue"],
+                "highlight": maps["highlight"],
+            }
+            for key, value in values.items():
+                columns[key].append(value.reshape(-1, 3) if key == "rgb" else value.ravel())
+            starts.append(starts[-1] + depth.size)
+            widths.append(depth.shape[1])
+        tensors = {key: torch.from_numpy(np.concatenate(parts)) for key, parts in columns.items()}
+        return PixelPool(views, cameras, torch.tensor(starts), torch.tensor(widths), **tensors)
+
+    def draw(self, count: int, weight: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw `count` pixels with probability proportional to `weight` (p,) in [0, 1], by rejection."""
+        kept: list[Tensor] = []
+        missing = count
+        for _ in range(50):
+            candidates = torch.randint(len(weight), (4 * missing + 64,), generator=generator)
+            accept = torch.rand(len(candidates), generator=generator) < weight[candidates]
+            kept.append(candidates[accept][:missing])
+            missing -= len(kept[-1])
+            if missing == 0:
+                break
+        drawn = torch.cat(kept)
+        return drawn if missing == 0 else drawn.repeat(-(-count // max(len(drawn), 1)))[:count]
+
+    def rays(self, pixels: Tensor) -> Rays:
+        """Return the rays of flat pixel indices (n,)."""
+        view = torch.searchsorted(self.starts, pixels, right=True) - 1
+        inside, width = pixels - self.starts[view], self.widths[view]
+        return self.cameras.rays(view, (inside % width).float(), (inside // width).float())
+
+    def guide(self, pixels: Tensor) -> Guide:
+        """Return the depth prior of flat pixel indices (n,)."""
+        depth = self.depth[pixels]
+        return Guide(depth, self.sigma[pixels].float() * depth, self.half_width[pixels].float() * depth)
+
+    def view_slice(self, view: int) -> slice:
+        """Return where the pixels of one view lie."""
+        return slice(int(self.starts[view]), int(self.starts[view + 1]))
+
+
+_COLUMNS = ("rgb", "depth", "sigma", "half_width", "confidence", "importance", "tissue", "highlight")
