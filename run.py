@@ -23,9 +23,9 @@ SCORED = ("scene", "matches", "poses", "stereo", "prior", "nerf", "render", "fil
 
 STAGES = [
     Stage("scene", scene.run, scene.SceneOptions, (), scene.VERSION, scene.files, scene.check),
-    Stage("matches", matches.run, matches.MatchOptions, ("scene",), matches.VERSION),
+    Stage("matches", matches.run, matches.MatchOptions, ("scene",), matches.VERSION, check=matches.check),
     Stage("poses", poses.run, poses.PosesOptions, ("scene", "matches"), poses.VERSION, poses.files, poses.check),
-    Stage("stereo", stereo.run, stereo.StereoOptions, ("scene", "matches"), stereo.VERSION),
+    Stage("stereo", stereo.run, stereo.StereoOptions, ("scene", "matches"), stereo.VERSION, check=stereo.check),
     Stage("prior", prior.run, prior.PriorOptions, ("scene", "matches", "poses", "stereo"), prior.VERSION),
     Stage(
         "nerf",

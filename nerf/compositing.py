@@ -1,4 +1,4 @@
-"""Volume rendering: densities along rays to weights, depth, spread and opacity."""
+"""Volume rendering: densities or signed distances along rays to weights, depth, spread and opacity."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -36,37 +37,69 @@ def interval_edges(z: Tensor, near: Tensor, far: Tensor) -> Tensor:
     return torch.cat([first, middle, torch.maximum(last, middle[:, -1:])], dim=1)
 
 
-def composite(density: Tensor, edges: Tensor, direction_norm: Tensor) -> Composite:
+def composite(density: Tensor, z: Tensor, edges: Tensor, direction_norm: Tensor) -> Composite:
     """Integrate densities along rays.
 
     Args:
         density: (rays, samples) per mm of ray length, not negative.
-        edges: (rays, samples + 1) borders of the samples' pieces, mm of z-depth.
+        z: (rays, samples) sorted z-depths of the samples, mm.
+        edges: (rays, samples + 1) borders of their pieces, mm of z-depth.
         direction_norm: (rays,) length of the ray directions with z = 1: a step of z-depth is that much longer.
 
     alpha = 1 - exp(-density dz |d|), w_i = alpha_i prod_{j<i} (1 - alpha_j)  (Mildenhall et al. 2020, eq. 3).
     """
-    length = edges[:, 1:] - edges[:, :-1]
-    optical = density * length * direction_norm[:, None]
+    optical = density * (edges[:, 1:] - edges[:, :-1]) * direction_norm[:, None]
     before = torch.cumsum(optical, dim=1) - optical
-    weights = torch.exp(-before) * -torch.expm1(-optical)
+    return _summary(torch.exp(-before) * -torch.expm1(-optical), z)
+
+
+def composite_surface(distance: Tensor, z: Tensor, blur: Tensor) -> Composite:
+    """Integrate a surface given by signed distances at samples.
+
+    Light passes a point with signed distance s in front of the surface with Phi(s) = 1 / (1 + exp(-s / blur));
+    alpha of the piece between two samples is max((Phi_i - Phi_i+1) / Phi_i, 0)  (Wang et al. 2021, eq. 13).
+    Between samples the distance is taken as linear, and a piece's weight is shared between its two ends so that
+    their mean is where its light stops: the surface is found between samples, not at one of them.
+
+    Args:
+        distance: (rays, samples) mm, positive in front of the surface.
+        z: (rays, samples) sorted z-depths of the samples, mm.
+        blur: () scale of the logistic function, mm.
+    """
+    s = distance / blur
+    passed = functional.logsigmoid(s)
+    drop = (passed[:, :-1] - passed[:, 1:]).clamp_min(0.0)
+    alpha = -torch.expm1(-drop)
+    survived = torch.cumsum(drop, dim=1) - drop
+    piece = torch.exp(-survived) * alpha
+    share = _stopping_share(s)
+    nothing = torch.zeros_like(piece[:, :1])
+    weights = torch.cat([piece * (1.0 - share), nothing], dim=1) + torch.cat([nothing, piece * share], dim=1)
+    return _summary(weights, z)
+
+
+def _stopping_share(s: Tensor) -> Tensor:
+    """Return (rays, samples - 1) where light stops on average between two samples, 0 at the first, 1 at the next.
+
+    For Phi of a linear s from a to b: (Phi(b) - (softplus(b) - softplus(a)) / (b - a)) / (Phi(b) - Phi(a)).
+    """
+    a, b = s[:, :-1], s[:, 1:]
+    step = a - b
+    # Where the distance does not fall nothing stops, and where it hardly falls the middle is exact enough.
+    falls = step > 0.1
+    span = torch.where(falls, step, torch.ones_like(step))
+    mean_passed = (functional.softplus(a) - functional.softplus(b)) / span
+    stopped = torch.sigmoid(a) - torch.sigmoid(b)
+    share = (mean_passed - torch.sigmoid(b)) / torch.where(stopped > 1e-6, stopped, torch.ones_like(stopped))
+    return torch.where(falls & (stopped > 1e-6), share.clamp(0.0, 1.0), torch.full_like(share, 0.5))
+
+
+def _summary(weights: Tensor, z: Tensor) -> Composite:
     opacity = weights.sum(1)
     safe = opacity.clamp_min(1e-6)
-    stops = edges[:, :-1] + length * stopping_place(optical)
-    depth = (weights * stops).sum(1) / safe
-    variance = (weights * (stops - depth[:, None]) ** 2).sum(1) / safe
-    return Composite(weights, opacity, depth, _median(weights, opacity, stops), variance.clamp_min(1e-12).sqrt())
-
-
-def stopping_place(optical: Tensor) -> Tensor:
-    """Return where in a piece of constant density light stops on average, as a share of its length.
-
-    1 / t - 1 / (exp(t) - 1) for optical depth t: one half in thin pieces, the front in opaque ones. Without it
-    the depth of a surface depends on how densely it is sampled.
-    """
-    safe = optical.clamp_min(0.05)
-    exact = 1.0 / safe - 1.0 / torch.expm1(safe.clamp_max(60.0))
-    return torch.where(optical < 0.05, 0.5 - optical / 12.0, exact)
+    depth = (weights * z).sum(1) / safe
+    variance = (weights * (z - depth[:, None]) ** 2).sum(1) / safe
+    return Composite(weights, opacity, depth, _median(weights, opacity, z), variance.clamp_min(1e-12).sqrt())
 
 
 def _median(weights: Tensor, opacity: Tensor, z: Tensor) -> Tensor:

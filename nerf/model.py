@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nerf.compositing import Composite, composite, interval_edges
+from nerf.compositing import Composite, composite, composite_surface, interval_edges
 from nerf.fields import FIELDS, FieldOptions
 from nerf.radiance import Exposure, Radiance, RadianceOptions, light_at
 from nerf.rays import Box, Rays
@@ -34,8 +34,19 @@ class Rendered:
     edges: Tensor
 
 
+# Blur of the surface at the start and at the end, as shares of the working distance; the end is reached after
+# this share of the training.
+BLUR_START, BLUR_END, SHARP_AFTER = 0.003, 0.0007, 0.6
+
+# Until then colours settle on the prior's surface: wrong colours would pull it towards the cameras, where it hides
+# what is behind it and stays.
+COLOUR_AFTER = float(__import__("os").environ.get("CA", "0.25"))
+
+
 class SceneModel(nn.Module):
     """All that is learned about a scene. Points and lengths in mm of the world frame."""
+
+    blur_mm: Tensor
 
     def __init__(self, field: FieldOptions, radiance: RadianceOptions, shape: Shape) -> None:
         super().__init__()
@@ -46,20 +57,26 @@ class SceneModel(nn.Module):
         self.use_exposure = radiance.exposure
         # In units of the reference distance, so that one learning rate fits every working distance.
         self.lamp_left = nn.Parameter(torch.tensor(shape.lamp_start_mm) / shape.reference_mm)
-        self.density_unit_mm = 0.01 * shape.reference_mm
+        self.unit_mm = 0.01 * shape.reference_mm
+        # How blurred the surface is, mm: falls while training (`sharpen`).
+        self.register_buffer("blur_mm", torch.tensor(BLUR_START * shape.reference_mm))
         self.box = shape.box
+        self.colour_moves_surface = True
 
-    def density(self, points_world: Tensor) -> tuple[Tensor, Tensor]:
-        """Return density (n,) per mm and features (n, f) at points (n, 3)."""
-        raw, features = self.field(self.box.points(points_world))
-        return torch.exp(raw.clamp(-12.0, 8.0)) / self.density_unit_mm, features
+    def sharpen(self, progress: float) -> None:
+        """Set the blur for a share of the training done: it falls from 0.3 % of the working distance to 0.07 %."""
+        self.colour_moves_surface = progress >= COLOUR_AFTER
+        done = min(progress / SHARP_AFTER, 1.0)
+        self.blur_mm.fill_(self.shape.reference_mm * BLUR_START ** (1.0 - done) * BLUR_END**done)
 
     def geometry(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor]) -> tuple[Composite, Tensor, Tensor]:
         """Return the composite, the pieces' borders and the features of samples z (n, s) along rays."""
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
-        density, features = self.density(points.reshape(-1, 3))
+        value, features = self.field(self.box.points(points.reshape(-1, 3)), self.unit_mm)
         edges = interval_edges(z, *bounds)
-        return composite(density.view(z.shape), edges, rays.direction_norm), edges, features
+        if self.field.surface:
+            return composite_surface(value.view(z.shape), z, self.blur_mm), edges, features
+        return composite(value.view(z.shape), z, edges, rays.direction_norm), edges, features
 
     def render(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor], gain: Tensor | None) -> Rendered:
         """Render rays through samples at z-depths (n, s).
@@ -79,10 +96,14 @@ class SceneModel(nn.Module):
         return Rendered(rgb if gain is None else rgb * gain[:, None], found, z, edges)
 
     def _shade_rays(self, rays: Rays, found: Composite, features: Tensor, lamp: Tensor) -> Tensor:
-        seen = torch.einsum("rs,rsf->rf", found.weights, features)
-        surface = rays.origins + found.depth[:, None] * rays.directions
+        weights = found.weights if self.colour_moves_surface else found.weights.detach()
+        # Divided by opacity: a ray that is not quite stopped is no darker, and must not pull the surface forward.
+        share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
+        seen = torch.einsum("rs,rsf->rf", share, features)
+        # Detached: brightness says little about depth, and before the colours fit it says it wrongly.
+        surface = rays.origins + found.depth.detach()[:, None] * rays.directions
         light = light_at(surface, rays.origins, lamp)
-        return self.radiance(seen, light) * found.opacity[:, None]
+        return self.radiance(seen, light)
 
     def _shade_samples(self, rays: Rays, found: Composite, features: Tensor, z: Tensor, lamp: Tensor) -> Tensor:
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]

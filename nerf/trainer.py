@@ -57,6 +57,7 @@ class Trainer:
     def advance(self) -> Losses:
         """Do one step."""
         self._set_rates()
+        self.model.sharpen(self.step / self.options.N_iters)
         pixels = self._draw()
         losses = self.losses(pixels)
         self.optimiser.zero_grad(set_to_none=True)
@@ -75,7 +76,7 @@ class Trainer:
         depth = self._depth_loss(rendered, pixels, known)
         total = colour + self.options.depth_loss_weight * depth
         if self.options.distortion_loss_weight > 0:
-            scale = torch.tensor(self.model.density_unit_mm, device=self.device)
+            scale = torch.tensor(self.model.unit_mm, device=self.device)
             spread = distortion(rendered.geometry.weights, rendered.z, rendered.edges, scale).mean()
             total = total + self.options.distortion_loss_weight * spread
         with torch.no_grad():

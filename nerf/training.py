@@ -125,7 +125,8 @@ def build_trainer(
     axes = _mean_axes(np.array([placed.world_from(*view)[:3, :3] for view in views]))
     known = pool.depth[torch.isfinite(pool.depth) & pool.tissue]
     reference = float(known.median())
-    box = Box.around(_surface_points(pool), axes, BOX_MARGIN)
+    surface = _surface_points(pool)
+    box = Box.around(surface, axes, BOX_MARGIN)
     rig = dataset.rig
     between = rig.stereo and rig.baseline_mm < SMALL_BASELINE_MM
     lamp = (rig.left_from("right")[:3, 3] / 2) if between else np.zeros(3)
@@ -139,6 +140,7 @@ def build_trainer(
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         model = SceneModel(options, options, shape)
+    model.field.start_from(box.points(torch.from_numpy(surface).float()))
     return Trainer(options, model, pool, device)
 
 

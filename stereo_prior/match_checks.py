@@ -125,7 +125,8 @@ def _check_order(rig: Rig, fit: _Fit, left: FloatArray, right: FloatArray) -> Ch
             "refuse",
             f"{found}; with the eyes exchanged {100 * swapped.behind:.0f} % and {swapped.row_px:.2f} px",
             expected,
-            "exchange the folders l/ and r/ (and mask_l/, mask_r/), or the two cameras in calib.yaml",
+            "exchange the folders l/ and r/ (and mask_l/, mask_r/); or, where R and T map right to left, "
+            "invert them",
         )
     if fit.behind > 0.5:
         do = "check the sign of T, and R, in calib.yaml (X_right = R X_left + T)" + other_mistake

@@ -70,7 +70,7 @@ MATCHERS: dict[str, Matcher] = {"sift": match_sift}
 _HAS_CONFIDENCE: frozenset[str] = frozenset()  # matchers whose score is a probability
 
 
-def check_options(options: MatchOptions) -> None:
+def check(options: MatchOptions) -> None:
     """Raise InputError for a size that cannot be matched at."""
     if len(options.resize) != 2 or min(options.resize) < 64:
         raise InputError(
@@ -88,7 +88,7 @@ def run(options: MatchOptions, *, out: Path, scene: Path) -> str:
         NotApplicable: the scene has one eye.
         InputError: the matches contradict the calibration.
     """
-    check_options(options)
+    check(options)
     loaded = Scene.load(scene)
     if "right" not in loaded.sides or not loaded.rig.stereo:
         raise NotApplicable("the scene has left images only: there is no second eye to match")

@@ -49,9 +49,7 @@ class Rectification:
         if rig.right is None or rig.right_from_left is None:
             raise ValueError("this rig has no right eye")
         if rig.baseline_mm == 0:
-            _refuse(
-                "a baseline of 0 mm", "two eyes at different places", "correct T in calib.yaml, or --t_vec"
-            )
+            _refuse("a baseline of 0 mm", "two eyes at different places", "correct T in calib.yaml, or --t_vec")
         if _is_rectified(rig):
             baseline_mm = -float(rig.right_from_left[0, 3])
             return Rectification(rig, rig.left, rig.right, np.eye(3), np.eye(3), baseline_mm, True)

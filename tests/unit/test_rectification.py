@@ -65,16 +65,10 @@ def test_rows_are_equal_and_disparity_is_its_formula(kind: str) -> None:
     np.testing.assert_allclose(rectified_left[:, 1], rectified_right[:, 1], atol=1e-9)
     depth_rectified_mm = points_left @ rectification.rotation_left[2]
     disparity_px = rectified_left[:, 0] - rectified_right[:, 0]
-    np.testing.assert_allclose(
-        disparity_px, rectification.disparity_from_depth(depth_rectified_mm), atol=1e-8
-    )
-    np.testing.assert_allclose(
-        rectification.depth_from_disparity(disparity_px), depth_rectified_mm, rtol=1e-9
-    )
+    np.testing.assert_allclose(disparity_px, rectification.disparity_from_depth(depth_rectified_mm), atol=1e-8)
+    np.testing.assert_allclose(rectification.depth_from_disparity(disparity_px), depth_rectified_mm, rtol=1e-9)
     np.testing.assert_allclose(rectification.unrectify_pixels(rectified_left, "left"), pixels_left, atol=1e-8)
-    np.testing.assert_allclose(
-        rectification.unrectify_pixels(rectified_right, "right"), pixels_right, atol=1e-8
-    )
+    np.testing.assert_allclose(rectification.unrectify_pixels(rectified_right, "right"), pixels_right, atol=1e-8)
 
 
 @pytest.mark.parametrize("kind", RIGS)
@@ -121,9 +115,7 @@ def test_rectified_rig_is_left_alone() -> None:
     np.testing.assert_array_equal(rectification.unrectify_depth(depth_mm, "left"), depth_mm)
 
 
-def smooth_depth(
-    rectification: Rectification, side: Side, distance_mm: float
-) -> tuple[FloatArray, FloatArray]:
+def smooth_depth(rectification: Rectification, side: Side, distance_mm: float) -> tuple[FloatArray, FloatArray]:
     """A tilted, slightly curved surface: rectified depth, and its closed form in the original eye.
 
     In the rectified eye z = distance / (1 + a x + b y + c x^2) with (x, y) normalised coordinates.

@@ -1,0 +1,183 @@
+"""Stage `poses`: where the cameras stood, and the sparse points that they saw."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from monocular.colmap_sfm import SparseModel
+from monocular.placement import Placement, Task, place_by_colmap, place_by_file, place_by_odometry
+from utils.artifacts import read_json, write_json, write_npz
+from utils.errors import InputError, NotApplicable
+from utils.geometry import invert_rigid
+from utils.options import option
+from utils.scene import Scene, save_poses
+from utils.types import ARBITRARY_UNITS, Poses
+
+log = logging.getLogger("specula")
+
+VERSION = 1
+LLFF_FILE = "poses_bounds.npy"
+_METHODS = {"colmap": place_by_colmap, "odometry": place_by_odometry, "file": place_by_file}
+
+
+@dataclass(frozen=True)
+class PosesOptions:
+    """Where camera poses come from, and what gives them their scale."""
+
+    datadir: str = option("", "dataset folder with l/images, calib.yaml and, for two eyes, r/images")
+    poses: str = option(
+        "colmap",
+        "colmap: structure from motion; odometry: stereo only; file: --poses_path",
+        choices=("colmap", "file", "odometry"),
+    )
+    poses_path: str | None = option(
+        None, "LLFF npy, npz or COLMAP model folder; default <datadir>/poses_bounds.npy"
+    )
+    cam_dist: float | None = option(None, "left images only: distance between the first and the last camera, mm")
+    min_registered: int = option(3, "stop where fewer frames than this can be placed")
+    seed: int = option(0, "makes a run repeat")
+
+
+def poses_file(options: PosesOptions, datadir: str | Path) -> Path:
+    """Return the file or folder that `--poses file` reads."""
+    return Path(options.poses_path) if options.poses_path else Path(datadir) / LLFF_FILE
+
+
+def files(options: PosesOptions) -> list[Path]:
+    """Return the files outside `logs/` that the stage reads."""
+    if options.poses != "file":
+        return []
+    path = poses_file(options, options.datadir)
+    if path.is_dir():
+        return sorted(entry for entry in path.iterdir() if entry.is_file())
+    return [path] if path.exists() else []
+
+
+def check(options: PosesOptions) -> None:
+    """Raise InputError for what is wrong with the options, before any stage runs."""
+    if options.poses == "file" and not poses_file(options, options.datadir).exists():
+        raise InputError(
+            f"--poses file: {poses_file(options, options.datadir)} does not exist",
+            found="no such file or folder",
+            expected="poses_bounds.npy (LLFF), an npz with names and world_from_left, or a COLMAP model folder",
+            do="give the place with --poses_path",
+        )
+    if options.cam_dist is not None and not options.cam_dist > 0:
+        raise InputError(
+            "--cam_dist is not a distance",
+            found=f"{options.cam_dist:g}",
+            expected="the distance between the first and the last camera, mm, above 0",
+            do="correct it, or leave it out: the result is then not metric",
+        )
+    if options.min_registered < 2:
+        raise InputError(
+            "--min_registered is too small",
+            found=str(options.min_registered),
+            expected="2 or more: one frame has no motion",
+            do="raise it",
+        )
+
+
+def run(options: PosesOptions, *, out: Path, scene: Path, matches: Path) -> str:
+    """Place the frames and write poses, sparse points and the COLMAP model.
+
+    Raises:
+        NotApplicable: the scene is a single frame.
+        InputError: too few frames could be placed, or a pose file is wrong.
+    """
+    loaded = Scene.load(scene)
+    if len(loaded.names) == 1:
+        raise NotApplicable("one stereo pair has no motion: there are no camera poses to estimate")
+    check(options)
+    workspace = out.resolve() / "colmap"
+    task = Task(
+        scene=loaded,
+        matches=matches if loaded.rig.stereo and any(matches.glob("*.npz")) else None,
+        folder=workspace,
+        cam_dist=options.cam_dist,
+        seed=options.seed,
+        file=poses_file(options, read_json(scene / "frames.json").get("datadir", options.datadir)),
+    )
+    placement = _METHODS[options.poses](task)
+    n_placed = len(placement.model.placed) if placement.model else 0
+    if placement.model is None or n_placed < options.min_registered:
+        raise _too_few(options, task, placement, n_placed)
+    _write(out, loaded, placement, placement.model)
+    shutil.rmtree(workspace)
+    return _summary(placement, placement.model)
+
+
+def _write(out: Path, scene: Scene, placement: Placement, model: SparseModel) -> None:
+    """Write poses.npz, points.npz, sparse/ and report.json."""
+    rig = scene.rig
+    world_from_right = None
+    if rig.right_from_left is not None:
+        world_from_right = model.world_from_left @ invert_rigid(rig.right_from_left)
+    save_poses(out, Poses(model.names, model.world_from_left, world_from_right, placement.metric))
+    write_npz(
+        out / "points.npz",
+        points_world=model.points_world,
+        point=model.point,
+        frame=model.frame,
+        side=model.side,
+        pixels=model.pixels,
+    )
+    shutil.copytree(placement.sparse, out / "sparse")
+    missing = [name for name in model.names if name not in model.placed]
+    if missing:
+        log.warning("poses: %d frames could not be placed: %s", len(missing), ", ".join(missing))
+    for warning in placement.warnings:
+        log.warning("poses: %s", warning)
+    report: dict[str, Any] = {
+        "n_registered": len(model.placed),
+        "n_frames": len(model.names),
+        "metric": placement.metric,
+        "unit": "mm" if placement.metric else ARBITRARY_UNITS,
+        "scale": placement.scale,
+        "n_points": len(model.points_world),
+        "placed_by": {name: placement.placed_by[name] for name in model.placed},
+        "not_placed": missing,
+        "world": f"the left camera of frame {model.placed[0]}",
+        "test_poses": "test images took part in estimating the poses"
+        if placement.from_images
+        else "poses come from a file",
+        "warnings": placement.warnings,
+        "colmap": placement.counts,
+    }
+    if len(model.error_px):
+        report["reprojection_px"] = float(np.nanmean(model.error_px))
+        report["median_reprojection_px"] = float(np.nanmedian(model.error_px))
+    write_json(out / "report.json", report)
+
+
+def _too_few(options: PosesOptions, task: Task, placement: Placement, n_placed: int) -> InputError:
+    """Return the error for too few placed frames, with what was found and what may help."""
+    counts = placement.counts
+    found = f"{n_placed} of {len(task.scene.names)} frames"
+    if "keypoints" in counts:
+        found += f"; {counts['keypoints']} features an image (median), {counts['pairs']} image pairs that match"
+    if counts.get("models"):
+        found += f"; models of {', '.join(str(size) for size in counts['models'])} frames"
+    help_stereo = "--poses odometry, " if task.scene.rig.stereo and options.poses != "odometry" else ""
+    return InputError(
+        f"--poses {options.poses} could place too few frames",
+        found=found,
+        expected=f"{options.min_registered} frames or more (--min_registered)",
+        do=f"give frames that overlap more and move more, masks (mask_l/) that keep tools and borders away, "
+        f"larger images; or try {help_stereo}--poses file",
+    )
+
+
+def _summary(placement: Placement, model: SparseModel) -> str:
+    error = f", reprojection {np.nanmean(model.error_px):.2f} px" if len(model.error_px) else ""
+    unit = "metric" if placement.metric else ARBITRARY_UNITS
+    return (
+        f"{len(model.placed)} of {len(model.names)} frames placed ({unit}: {placement.scale}), "
+        f"{len(model.points_world)} points{error}"
+    )

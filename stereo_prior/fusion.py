@@ -1,0 +1,257 @@
+"""Fuse depth maps of several views in one of them, and measure how well the views agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stereo_prior.pair import fill_unknown
+from utils.geometry import directions, pixel_grid
+from utils.types import BoolArray, Camera, FloatArray
+from utils.warping import warp_depth
+
+Map = NDArray[np.float32]
+
+_ROUNDS = 3
+_OUTLIER_SIGMAS = 3.0
+_OUTLIER_SHARE = 0.03  # of the depth: whatever sigma says, this is another surface
+_LEAST_SHARE = 0.003  # of the depth: differences below are never outliers
+_JUMP = 0.03  # neighbouring pixels farther apart (share of the depth) lie on two surfaces
+_POSE_SHARE = 0.001  # of the depth: what errors of the poses add to another view's depth
+_CORRELATED = 0.3  # share of the variance that more views do not average away
+_FAR_MM = 1e9
+_OUTSIDE = np.float32(-9.0)  # px
+_INITIAL_VIEWS = 5  # views that fill the holes of the first guess
+_REACH_SHARE = 0.06  # of the width: holes are continued this far from what is known
+_FILLED_SHARE, _FILLED_SLOPE = 0.02, 1.0  # relative sigma of a filled pixel, and its growth per image width
+
+
+@dataclass(frozen=True, eq=False)
+class DepthMap:
+    """z-depth (h, w) mm of one view and its standard deviation, NaN unknown."""
+
+    depth_mm: Map
+    sigma_mm: Map
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """Another view's depth, its camera, and `other_from_view` (4, 4), mm."""
+
+    camera: Camera
+    other_from_view: FloatArray
+    depth: DepthMap
+
+
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """Fused depth and sigma (h, w) mm, NaN unknown; `agreement` is the share of the maps that agree."""
+
+    depth_mm: Map
+    sigma_mm: Map
+    agreement: Map
+
+
+def without_jumps(depth: DepthMap) -> DepthMap:
+    """Return a depth map whose pixels at steps are unknown: there another view lands beside the surface."""
+    kernel = np.ones((3, 3), np.uint8)
+    low = cv2.erode(np.nan_to_num(depth.depth_mm, nan=_FAR_MM), kernel)
+    high = cv2.dilate(np.nan_to_num(depth.depth_mm, nan=0.0), kernel)
+    with np.errstate(invalid="ignore"):
+        smooth = high - low <= _JUMP * depth.depth_mm
+    return DepthMap(
+        np.where(smooth, depth.depth_mm, np.nan).astype(np.float32),
+        np.where(smooth, depth.sigma_mm, np.nan).astype(np.float32),
+    )
+
+
+def fuse(camera: Camera, own: DepthMap | None, neighbours: Sequence[Neighbour]) -> Fused:
+    """Fuse a view's own depth with that of other views, by inverse variance and without outliers.
+
+    Each round moves every pixel along its ray to where the other views say that the surface is; the median of
+    all says who is wrong.
+
+    Args:
+        camera: the view's camera.
+        own: its own depth; None where it has none.
+        neighbours: other views; their maps should come through `without_jumps`. Nearest first.
+    """
+    depth_mm = _first_guess(camera, own, neighbours)
+    rays = [_Rays(camera, other.camera, other.other_from_view) for other in neighbours]
+    found = Fused(depth_mm, np.full_like(depth_mm, np.nan), np.zeros_like(depth_mm))
+    for _ in range(_ROUNDS if neighbours else 1):
+        candidates = [] if own is None else [(own.depth_mm, own.sigma_mm**2)]
+        candidates += [
+            one.candidate(found.depth_mm, other.depth) for one, other in zip(rays, neighbours, strict=True)
+        ]
+        if not candidates:
+            break
+        depths_mm, variances = (np.stack(parts) for parts in zip(*candidates, strict=True))
+        found = _robust_mean(depths_mm, variances, own_first=own is not None)
+    return found
+
+
+def fill_holes(fused: Fused, tissue: BoolArray) -> tuple[DepthMap, BoolArray]:
+    """Continue the surface into small holes of the tissue, with a sigma that grows with the distance.
+
+    Returns:
+        Depth and sigma, and (h, w) which pixels were filled rather than measured.
+    """
+    known = np.isfinite(fused.depth_mm)
+    if not known.any() or known[tissue].all():
+        return DepthMap(fused.depth_mm, fused.sigma_mm), np.zeros_like(known)
+    distance_px = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)
+    filled = tissue & ~known & (distance_px <= _REACH_SHARE * tissue.shape[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        continued = 1.0 / fill_unknown(np.where(known, 1.0 / fused.depth_mm, 0), known)
+    doubt = continued * (_FILLED_SHARE + _FILLED_SLOPE * distance_px / tissue.shape[1])
+    return (
+        DepthMap(
+            np.where(filled, continued, fused.depth_mm).astype(np.float32),
+            np.where(filled, doubt, fused.sigma_mm).astype(np.float32),
+        ),
+        filled,
+    )
+
+
+def merge(maps: Sequence[DepthMap]) -> DepthMap:
+    """Merge maps of one view by different sources."""
+    if len(maps) == 1:
+        return maps[0]
+    merged = _robust_mean(np.stack([one.depth_mm for one in maps]), np.stack([one.sigma_mm**2 for one in maps]))
+    return DepthMap(merged.depth_mm, merged.sigma_mm)
+
+
+def multi_view_error(
+    camera: Camera, depth_mm: FloatArray, others: Sequence[tuple[Camera, FloatArray, FloatArray]], topk: int
+) -> Map:
+    """Return the relative multi-view error (h, w): the mean over the best views of |D_j(p_j(X)) - z_j| / z_j.
+
+    Views in which the point falls outside, behind the camera or on unknown depth are left out; where none is
+    left the error is NaN.
+
+    Args:
+        camera: the view's camera.
+        depth_mm: its depth (h, w).
+        others: camera, `other_from_view` (4, 4) and depth (h, w) of every other view.
+        topk: how many of the best views count.
+    """
+    depth = np.asarray(depth_mm, np.float32)
+    best = np.full((topk, *depth.shape), np.inf, np.float32)
+    for other, other_from_view, other_depth_mm in others:
+        z, columns, rows = _Rays(camera, other, other_from_view).land(depth)
+        found = _sample(np.asarray(other_depth_mm, np.float32), columns, rows)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.abs(found - z) / z
+        error = np.where(np.isfinite(error), error, np.inf)
+        for rank in range(topk):  # insertion: the better one stays, the other one moves on
+            best[rank], error = np.minimum(best[rank], error), np.maximum(best[rank], error)
+    known = np.isfinite(best)
+    counted = known.sum(axis=0)
+    total = np.where(known, best, 0).sum(axis=0)
+    return np.where(counted > 0, total / np.maximum(counted, 1), np.nan).astype(np.float32)
+
+
+class _Rays:
+    """The rays of a view's pixels in another view's frame: X_other = z * direction + origin."""
+
+    def __init__(self, camera: Camera, other: Camera, other_from_view: FloatArray) -> None:
+        turned = _pixel_rays(camera) @ other_from_view[:3, :3].T.astype(np.float32)
+        self.other = other
+        self.direction = [np.ascontiguousarray(turned[..., axis]) for axis in range(3)]
+        self.origin = other_from_view[:3, 3].astype(np.float32)
+
+    def land(self, depth_mm: Map) -> tuple[Map, Map, Map]:
+        """Return z-depth, column and row (h, w) in the other view; far outside for what lies behind it."""
+        x, y, z = (depth_mm * axis + shift for axis, shift in zip(self.direction, self.origin, strict=True))
+        camera = self.other
+        with np.errstate(invalid="ignore", divide="ignore"):
+            per_z, in_front = 1.0 / z, z > 0
+            columns = np.where(in_front, np.float32(camera.fx) * x * per_z + np.float32(camera.cx), _OUTSIDE)
+            rows = np.where(in_front, np.float32(camera.fy) * y * per_z + np.float32(camera.cy), _OUTSIDE)
+        return z, columns, rows
+
+    def candidate(self, depth_mm: Map, seen: DepthMap) -> tuple[Map, Map]:
+        """Return the z-depth at which the surface that the other view saw is met, and its variance."""
+        z, columns, rows = self.land(depth_mm)
+        found = _sample(seen.depth_mm, columns, rows)
+        sigma = _sample(seen.sigma_mm, columns, rows, cv2.INTER_NEAREST)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            along = np.where(self.direction[2] > 0.2, self.direction[2], np.nan)
+            candidate = depth_mm + (found - z) / along
+            variance = (sigma / along) ** 2 + (_POSE_SHARE * depth_mm) ** 2
+        return candidate.astype(np.float32), variance.astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _pixel_rays(camera: Camera) -> Map:
+    """Return the viewing directions (h, w, 3) of all pixels of a camera."""
+    return directions(camera.matrix, pixel_grid(camera.width, camera.height)).astype(np.float32)
+
+
+def _sample(values: Map, columns: Map, rows: Map, how: int = cv2.INTER_LINEAR) -> Map:
+    """Sample a map with NaN: unknown outside, and beside anything unknown."""
+    found = cv2.remap(values, columns, rows, how, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
+    return np.asarray(found, np.float32)
+
+
+def _first_guess(camera: Camera, own: DepthMap | None, neighbours: Sequence[Neighbour]) -> Map:
+    """Return the own depth, its holes filled by the median of what the nearest views show there."""
+    unknown = np.full((camera.height, camera.width), np.nan, np.float32)
+    guess = unknown if own is None else own.depth_mm
+    if np.isfinite(guess).all():
+        return guess
+    warped = [
+        warp_depth(other.depth.depth_mm, other.camera, camera, np.linalg.inv(other.other_from_view))
+        for other in neighbours[:_INITIAL_VIEWS]
+    ]
+    if not warped:
+        return guess
+    return np.where(np.isfinite(guess), guess, _lower_median(np.stack(warped))).astype(np.float32)
+
+
+def _lower_median(stack: Map) -> Map:
+    """Return the median over axis 0 of what is known; of an even number the lower (nearer) one."""
+    ordered = np.sort(stack, axis=0)  # NaN last
+    count = np.isfinite(stack).sum(axis=0)
+    middle = np.maximum(count - 1, 0) // 2
+    return np.asarray(np.take_along_axis(ordered, middle[None], axis=0)[0], np.float32)
+
+
+def _robust_mean(candidates_mm: Map, variances: Map, *, own_first: bool = False) -> Fused:
+    """Return the inverse-variance mean of the candidates (n, h, w) that agree with their median.
+
+    Where the first candidate is the view's own, and more agree with it than with the median or as many, it
+    takes the median's place: a tie between two camps must not make both adopt one of them and hide the
+    contradiction.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        agree = _agreeing(candidates_mm, variances, _lower_median(candidates_mm))
+        if own_first and len(candidates_mm) > 1:
+            with_own = _agreeing(candidates_mm, variances, candidates_mm[0])
+            agree = np.where(with_own.sum(axis=0) >= agree.sum(axis=0), with_own, agree)
+        weights = np.where(agree, 1.0 / variances, 0)
+        total = weights.sum(axis=0)
+        mean = np.where(agree, candidates_mm * weights, 0).sum(axis=0) / total
+        spread = np.where(agree, weights * (candidates_mm - mean) ** 2, 0).sum(axis=0) / total
+        count = agree.sum(axis=0)
+        single = count / total  # harmonic mean of the variances
+        sigma = np.sqrt(np.maximum(single, spread) * (_CORRELATED + (1 - _CORRELATED) / count))
+        share = count / np.isfinite(candidates_mm).sum(axis=0)
+    known = count > 0
+    return Fused(
+        np.where(known, mean, np.nan).astype(np.float32),
+        np.where(known, sigma, np.nan).astype(np.float32),
+        np.where(known, share, 0).astype(np.float32),
+    )
+
+
+def _agreeing(candidates_mm: Map, variances: Map, middle_mm: Map) -> BoolArray:
+    """Return which candidates (n, h, w) lie within their own uncertainty of a map (h, w)."""
+    limit = np.clip(_OUTLIER_SIGMAS * np.sqrt(variances), _LEAST_SHARE * middle_mm, _OUTLIER_SHARE * middle_mm)
+    return np.asarray(np.abs(candidates_mm - middle_mm) <= limit)

@@ -1,0 +1,59 @@
+"""Importance and confidence: penalties by hand, halving of the doubtful, order of trust."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stereo_prior.importance import confidence, importance
+
+SHAPE = (40, 40)
+GREY = np.full((*SHAPE, 3), 120, np.uint8)
+NONE = np.zeros(SHAPE, bool)
+NO_ERROR = np.full(SHAPE, np.nan)
+
+
+def test_penalties_by_hand() -> None:
+    tissue, highlight = ~NONE, NONE.copy()
+    tissue[:, :10] = False
+    highlight[:, 30:] = True
+    worth = importance(GREY, tissue, highlight, NO_ERROR, (1.0, 1.0, 0.3))
+    # -1 in the background, 0 in tissue, -0.3 in highlights, stretched to [0, 1]
+    assert worth[5, 5] == pytest.approx(0.0)
+    assert worth[5, 20] == pytest.approx(1.0)
+    assert worth[5, 35] == pytest.approx(0.7)
+
+
+def test_gradients_are_penalised() -> None:
+    image = GREY.copy()
+    image[:, 20:] = 200
+    worth = importance(image, ~NONE, NONE, NO_ERROR, (1.0, 1.0, 0.3))
+    assert worth[10, 20] == pytest.approx(0.0)
+    assert worth[10, 5] == pytest.approx(1.0)
+    assert (importance(image, ~NONE, NONE, NO_ERROR, (1.0, 0.0, 0.3)) == 1).all()
+
+
+def test_the_worst_twentieth_is_halved() -> None:
+    error = np.linspace(0, 0.1, SHAPE[0] * SHAPE[1]).reshape(SHAPE)
+    worth = importance(GREY, ~NONE, NONE, error, (1.0, 1.0, 0.3))
+    assert (worth == 0.5).mean() == pytest.approx(0.05, abs=0.002)
+    assert (worth[error < 0.09] == 1).all()
+
+
+def test_confidence_falls_with_every_doubt() -> None:
+    sigma, error = np.full(SHAPE, 0.005), np.full(SHAPE, 0.002)
+    stereo = all_agree = np.ones(SHAPE)
+    best = confidence(sigma, error, NONE, stereo, all_agree)[0, 0]
+    assert 0.8 < best <= 1
+    worse = [
+        confidence(4 * sigma, error, NONE, stereo, all_agree),
+        confidence(sigma, 10 * error, NONE, stereo, all_agree),
+        confidence(sigma, NO_ERROR, NONE, stereo, all_agree),
+        confidence(sigma, error, ~NONE, stereo, all_agree),
+        confidence(sigma, error, NONE, 0 * stereo, all_agree),
+        confidence(sigma, error, NONE, stereo, 0.4 * all_agree),
+    ]
+    assert all(one[0, 0] < 0.75 * best for one in worse)
+    filled = confidence(sigma, NO_ERROR, NONE, 0 * stereo, 0 * all_agree)
+    assert 0 < filled[0, 0] < 0.2
+    assert (confidence(np.full(SHAPE, np.nan), error, NONE, stereo, all_agree) == 0).all()
