@@ -14,8 +14,8 @@ from tqdm import tqdm
 from export.picture import cloud_picture
 from export.ply import write_cloud
 from utils.artifacts import has_maps, load_maps
-from utils.errors import InputError
-from utils.geometry import pixel_grid, transform, unproject
+from utils.errors import InputError, NotApplicable
+from utils.geometry import normals_from_depth, pixel_grid, transform, unproject
 from utils.images import write_rgb
 from utils.options import option
 from utils.scene import Scene, load_poses
@@ -47,9 +47,16 @@ class Cloud:
 def run(
     options: ExportOptions, *, out: Path, scene: Path, poses: Path, prior: Path, render: Path, filter: Path
 ) -> str:
-    """Write `cloud.ply` from filtered depth of training frames, or from the prior where there is no field."""
+    """Write `cloud.ply` from filtered depth of training frames, or from the prior where there is no field.
+
+    Raises:
+        NotApplicable: there is neither.
+        InputError: no point is good enough.
+    """
     dataset = Scene.load(scene)
     rendered = not skipped(filter)
+    if not rendered and skipped(prior):
+        raise NotApplicable(f"there is no depth to make points from ({skipped(prior)})")
     placed = load_poses(poses) if not skipped(poses) else None
     depths = filter if rendered else prior
     clouds = []
@@ -68,15 +75,15 @@ def run(
         usable = _usable(dataset, side, name, depth) & (confidence >= options.cloud_min_confidence)
         clouds.append(_view_cloud(options, dataset, placed, (side, name), depth, maps["rgb"], confidence, usable))
     metric = placed.metric if placed else dataset.rig.stereo
-    footprint = float(np.median(np.concatenate([cloud[1] for cloud in clouds])))
-    cloud = merge([cloud[0] for cloud in clouds], options.cloud_voxel or footprint)
-    if not len(cloud.points_world):
+    footprints_mm = np.concatenate([cloud[1] for cloud in clouds])
+    if not len(footprints_mm):
         raise InputError(
             "no point is left for the cloud",
             found="no tissue pixel with known depth and enough confidence",
             expected="some tissue with a confidence of at least --cloud_min_confidence",
             do="lower --cloud_min_confidence, or look at the maps of `prior` and `render`",
         )
+    cloud = merge([cloud[0] for cloud in clouds], options.cloud_voxel or float(np.median(footprints_mm)))
     unit = "mm" if metric else ARBITRARY_UNITS
     frame = "first left camera that was placed: x right, y down, z forward"
     source = "filtered depth of the field" if rendered else "fused prior"
@@ -104,10 +111,11 @@ def merge(clouds: list[Cloud], voxel_mm: float) -> Cloud:
     keys = (cells[:, 0] * spans[1] + cells[:, 1]) * spans[2] + cells[:, 2]
     _, inverse = np.unique(keys, return_inverse=True)
     count = int(inverse.max()) + 1
-    total = np.bincount(inverse, confidence, count)
+    weight = np.maximum(confidence, 1e-6)  # points without any confidence still have a place
+    total = np.bincount(inverse, weight, count)
 
     def mean(values: FloatArray) -> FloatArray:
-        columns = [np.bincount(inverse, confidence * values[:, k], count) / total for k in range(3)]
+        columns = [np.bincount(inverse, weight * values[:, k], count) / total for k in range(3)]
         return np.stack(columns, axis=1)
 
     best = np.zeros(count)
@@ -117,22 +125,13 @@ def merge(clouds: list[Cloud], voxel_mm: float) -> Cloud:
     return Cloud(mean(points), normal, np.rint(mean(colours)).astype(np.uint8), best)
 
 
-def normals_from_depth(depth_mm: FloatArray, matrix: FloatArray) -> FloatArray:
-    """Return unit normals (h, w, 3) in the camera frame, towards the camera; NaN beside unknown depth."""
-    height, width = depth_mm.shape
-    points = unproject(matrix, pixel_grid(width, height), depth_mm)
-    down, right = np.gradient(points, axis=(0, 1))
-    normal = np.cross(down, right)
-    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
-    return np.where((normal * points).sum(-1, keepdims=True) > 0, -normal, normal)
-
-
 def _confidence(maps: dict[str, NDArray[Any]], prior: dict[str, NDArray[Any]]) -> FloatArray:
     """Return (h, w): how sure the field is (opaque and thin); without a field, the prior's confidence."""
     if "opacity" not in maps:
         return np.nan_to_num(np.asarray(prior["confidence"], np.float32))
     depth, spread = np.asarray(maps["depth_mm"], float), np.asarray(maps["depth_std_mm"], float)
-    return np.asarray(maps["opacity"], float) / (1.0 + (spread / (0.02 * depth)) ** 2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # clear rays have no depth
+        return np.nan_to_num(np.asarray(maps["opacity"], float) / (1.0 + (spread / (0.02 * depth)) ** 2))
 
 
 def _usable(dataset: Scene, side: Side, name: str, depth_mm: FloatArray) -> BoolArray:

@@ -19,7 +19,7 @@ from utils.types import FloatArray
 # Raw density of an untrained mlp: nearly empty, so that light reaches every sample and none is born in fog.
 EMPTY = -3.0
 # Cells along x and y of the height map that a plane field starts from.
-BASE_CELLS = 64
+BASE_CELLS = 192
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from utils.stages import skipped
 from utils.types import FloatArray
 
 VERSION = 1
+EDGE = 0.02  # relative difference of inverse depth across which surfaces are different ones
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def run(options: FilterOptions, *, out: Path, scene: Path, render: Path) -> str:
 
 def weight_of(depth_mm: FloatArray, depth_std_mm: FloatArray, opacity: FloatArray) -> FloatArray:
     """Return (h, w) in [0, 1] how far a rendered depth is to be trusted: opaque and thin is best; below half 0."""
-    thin = 1.0 / (1.0 + (depth_std_mm / (0.02 * depth_mm)) ** 2)
+    with np.errstate(all="ignore"):  # clear rays have no depth
+        thin = 1.0 / (1.0 + (depth_std_mm / (0.02 * depth_mm)) ** 2)
     return np.where(opacity >= 0.5, opacity * thin, 0.0).astype(np.float32)
 
 
@@ -80,11 +82,15 @@ def filter_depth(
 def _guided(
     options: FilterOptions, depth_mm: FloatArray, rgb: NDArray[np.uint8], weight: FloatArray
 ) -> FloatArray:
-    guide = rgb.astype(np.float32) / 255.0
-    guided = cv2.ximgproc.createGuidedFilter(guide, options.filter_radius, options.filter_epsilon**2)
-    # Relative to the local mean, so that the filter's line through the colours cannot bend the surface.
+    # In 0..255: OpenCV takes the colours' covariance for singular, and the guide for flat, when it is given in 0..1.
+    guide = rgb.astype(np.float32)
+    guided = cv2.ximgproc.createGuidedFilter(guide, options.filter_radius, (255.0 * options.filter_epsilon) ** 2)
+    # Relative to the local mean on this side of edges, so that the line through the colours cannot bend a surface.
     inverse = 1.0 / depth_mm
-    base = cv2.GaussianBlur(inverse, (0, 0), max(options.filter_radius / 2, 0.5))
+    typical = float(np.median(inverse))
+    base = typical * cv2.bilateralFilter(
+        inverse / typical, 2 * options.filter_radius + 1, EDGE, max(options.filter_radius / 2, 0.5)
+    )
     detail = guided.filter(weight * (inverse - base)) / np.maximum(guided.filter(weight), 1e-6)
     result = 1.0 / (base + detail)
     limit = 0.01 * depth_mm

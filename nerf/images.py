@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nerf.model import SceneModel
 from nerf.rays import Cameras, Rays
 from nerf.sampling import Guide, guided_samples
+from nerf.views import smooth_normals
 from utils.types import FloatArray
 
 SEARCH = (8, 4)
@@ -42,10 +43,15 @@ def render_image(
     device = model.lamp_left.device
     height, width = guide_mm.shape
     flat = torch.from_numpy(np.ascontiguousarray(guide_mm, np.float32)).ravel()
+    fx, fy, cx, cy = (float(value) for value in cameras.intrinsics[view])
+    matrix = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+    rotation = cameras.world_from_camera[view, :, :3]
+    normals = torch.from_numpy(smooth_normals(guide_mm, matrix).astype(np.float32)).reshape(-1, 3) @ rotation.T
     parts = []
     for start in range(0, height * width, chunk):
         pixels = torch.arange(start, min(start + chunk, height * width))
-        rays = cameras.rays(torch.full_like(pixels, view), (pixels % width).float(), (pixels // width).float())
+        places = (pixels % width).float(), (pixels // width).float()
+        rays = cameras.rays(torch.full_like(pixels, view), *places, normals[pixels])
         parts.append(render_rays(model, rays.to(device), flat[pixels].to(device), gain).cpu())
     values = torch.cat(parts).numpy().reshape(height, width, 7)
     rgb = np.rint(values[..., :3].clip(0.0, 1.0) * 255.0).astype(np.uint8)
@@ -61,7 +67,8 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     """
     bounds = model.box.bounds(rays)
     first = Guide(guide, 0.02 * guide, 0.06 * guide)
-    z = guided_samples(first, *bounds, SEARCH, None)
+    # The far side of the box is looked at too: a surface that no sample has passed cannot be found.
+    z = torch.cat([guided_samples(first, *bounds, SEARCH, None), bounds[1][:, None]], dim=1)
     found, _, _ = model.geometry(rays, z, bounds)
     surface = torch.where(found.opacity > 0.5, found.depth, torch.nan)
     sigma = torch.maximum(torch.minimum(found.spread, 0.02 * surface), 0.003 * surface)

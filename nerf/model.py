@@ -40,7 +40,7 @@ BLUR_START, BLUR_END, SHARP_AFTER = 0.003, 0.0007, 0.6
 
 # Until then colours settle on the prior's surface: wrong colours would pull it towards the cameras, where it hides
 # what is behind it and stays.
-COLOUR_AFTER = float(__import__("os").environ.get("CA", "0.25"))
+COLOUR_AFTER = 0.25
 
 
 class SceneModel(nn.Module):
@@ -62,6 +62,10 @@ class SceneModel(nn.Module):
         self.register_buffer("blur_mm", torch.tensor(BLUR_START * shape.reference_mm))
         self.box = shape.box
         self.colour_moves_surface = True
+
+    def lamp_shift(self) -> Tensor:
+        """Return (3,) how far the lamp has moved from where it started, in units of the working distance."""
+        return self.lamp_left - self.lamp_left.new_tensor(self.shape.lamp_start_mm) / self.shape.reference_mm
 
     def sharpen(self, progress: float) -> None:
         """Set the blur for a share of the training done: it falls from 0.3 % of the working distance to 0.07 %."""
@@ -102,13 +106,14 @@ class SceneModel(nn.Module):
         seen = torch.einsum("rs,rsf->rf", share, features)
         # Detached: brightness says little about depth, and before the colours fit it says it wrongly.
         surface = rays.origins + found.depth.detach()[:, None] * rays.directions
-        light = light_at(surface, rays.origins, lamp)
+        light = light_at(surface, rays.origins, lamp, rays.normal)
         return self.radiance(seen, light)
 
     def _shade_samples(self, rays: Rays, found: Composite, features: Tensor, z: Tensor, lamp: Tensor) -> Tensor:
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
         samples = z.shape[1]
         origins = rays.origins.repeat_interleave(samples, dim=0)
-        light = light_at(points.reshape(-1, 3), origins, lamp.repeat_interleave(samples, dim=0))
+        lamps, normals = (part.repeat_interleave(samples, dim=0) for part in (lamp, rays.normal))
+        light = light_at(points.reshape(-1, 3), origins, lamps, normals)
         rgb = self.radiance(features, light).view(*z.shape, 3)
         return (found.weights[..., None] * rgb).sum(1)

@@ -27,26 +27,28 @@ class RadianceOptions:
 
 @dataclass(frozen=True)
 class Light:
-    """Where light comes from and goes to, a row a ray or sample: unit directions from the point, and mm."""
+    """Where light comes from and goes to, a row a ray or sample: unit vectors from the point, and mm."""
 
     to_camera: Tensor
     to_lamp: Tensor
     lamp_distance_mm: Tensor
+    normal: Tensor
 
 
-def light_at(points_world: Tensor, camera_world: Tensor, lamp_world: Tensor) -> Light:
-    """Return the light at points (n, 3) seen from camera centres (n, 3) under lamps (n, 3), all mm."""
+def light_at(points_world: Tensor, camera_world: Tensor, lamp_world: Tensor, normal_world: Tensor) -> Light:
+    """Return the light at points (n, 3) with normals (n, 3) seen from cameras (n, 3) under lamps (n, 3), mm."""
     to_camera = functional.normalize(camera_world - points_world, dim=-1)
     lamp = lamp_world - points_world
     distance = lamp.norm(dim=-1).clamp_min(1e-3)
-    return Light(to_camera, lamp / distance[:, None], distance)
+    return Light(to_camera, lamp / distance[:, None], distance, normal_world)
 
 
 class Radiance(nn.Module):
     """Features and light to RGB.
 
     rgb = (reference / distance)^p * (body(features, h) + sum_k a_k exp(s_k (q_k . h - 1))), h the half-vector
-    between camera and lamp: a highlight is a spherical Gaussian around the direction q_k that mirrors the lamp.
+    between camera and lamp: a highlight is a spherical Gaussian around the direction q_k that mirrors the lamp,
+    which is the surface's normal but for what the features know of its bumps.
     Without the lamp p = 0 and h is the direction to the camera.
     """
 
@@ -55,7 +57,7 @@ class Radiance(nn.Module):
         self.options, self.reference_mm = options, reference_mm
         width = options.radiance_width
         self.trunk = nn.Sequential(nn.Linear(features, width), nn.ReLU())
-        self.body = nn.Sequential(nn.Linear(width + 3, width), nn.ReLU(), nn.Linear(width, 3))
+        self.body = nn.Sequential(nn.Linear(width + 4, width), nn.ReLU(), nn.Linear(width, 3))
         self.highlights = nn.Linear(width, options.lobes * 5)
         self.falloff = nn.Parameter(torch.tensor(FALLOFF_START))
 
@@ -67,19 +69,20 @@ class Radiance(nn.Module):
             half = functional.normalize(light.to_camera + light.to_lamp, dim=-1)
         if not self.options.use_viewdirs:
             half = torch.zeros_like(half)
-        rgb = functional.softplus(self.body(torch.cat([hidden, half], dim=-1)))
+        facing = (half * light.normal).sum(-1, keepdim=True)
+        rgb = functional.softplus(self.body(torch.cat([hidden, half, facing], dim=-1)))
         if self.options.use_viewdirs and self.options.lobes:
-            rgb = rgb + self._highlight(hidden, half)
+            rgb = rgb + self._highlight(hidden, half, light.normal)
         if self.options.lamp:
             rgb = rgb * (self.reference_mm / light.lamp_distance_mm[:, None]) ** self.falloff
         return rgb
 
-    def _highlight(self, hidden: Tensor, half: Tensor) -> Tensor:
+    def _highlight(self, hidden: Tensor, half: Tensor, normal: Tensor) -> Tensor:
         lobes = self.highlights(hidden).view(len(hidden), self.options.lobes, 5)
-        axis = functional.normalize(lobes[..., :3] + 1e-4, dim=-1)
-        sharpness = 5.0 + 40.0 * functional.softplus(lobes[..., 3])
+        axis = functional.normalize(normal[:, None] + 0.3 * lobes[..., :3] + 1e-4, dim=-1)
+        sharpness = 20.0 + 80.0 * functional.softplus(lobes[..., 3])
         cosine = (axis * half[:, None]).sum(-1)
-        strength = functional.softplus(lobes[..., 4] - 4.0)
+        strength = functional.softplus(lobes[..., 4] - 2.0)
         return (strength * torch.exp(sharpness * (cosine - 1.0))).sum(-1, keepdim=True)
 
 

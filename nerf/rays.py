@@ -17,7 +17,8 @@ class Rays:
 
     `directions` have z = 1 in their camera, so that the ray parameter is z-depth; `direction_norm` (n,) is their
     length; `origins` are camera centres, `lamp_anchor` (n, 3, 4) is world-from-left of their frame, which carries
-    the lamp; `frame` (n,) numbers training frames for the exposure.
+    the lamp; `frame` (n,) numbers training frames for the exposure; `normal` (n, 3) is the unit normal of the
+    prior's surface, which says where the lamp is mirrored, zero where unknown.
     """
 
     origins: Tensor
@@ -25,10 +26,11 @@ class Rays:
     direction_norm: Tensor
     lamp_anchor: Tensor
     frame: Tensor
+    normal: Tensor
 
     def to(self, device: torch.device) -> Rays:
         """Return the rays on a device."""
-        parts = (self.origins, self.directions, self.direction_norm, self.lamp_anchor, self.frame)
+        parts = (self.origins, self.directions, self.direction_norm, self.lamp_anchor, self.frame, self.normal)
         return Rays(*(part.to(device, non_blocking=True) for part in parts))
 
 
@@ -41,15 +43,15 @@ class Cameras:
     world_from_left: Tensor
     frame: Tensor
 
-    def rays(self, view: Tensor, columns: Tensor, rows: Tensor) -> Rays:
-        """Return the rays of pixels (n,) of views (n,)."""
+    def rays(self, view: Tensor, columns: Tensor, rows: Tensor, normal: Tensor) -> Rays:
+        """Return the rays of pixels (n,) of views (n,), with the prior's normals (n, 3) in the world."""
         fx, fy, cx, cy = self.intrinsics[view].unbind(-1)
         x, y = (columns - cx) / fx, (rows - cy) / fy
         camera = torch.stack([x, y, torch.ones_like(x)], dim=-1)
         pose = self.world_from_camera[view]
-        directions = (pose[:, :, :3] @ camera[:, :, None])[:, :, 0]
+        directions = (pose[:, :, :3] * camera[:, None, :]).sum(-1)
         norm = torch.sqrt(1.0 + x * x + y * y)
-        return Rays(pose[:, :, 3], directions, norm, self.world_from_left[view], self.frame[view])
+        return Rays(pose[:, :, 3], directions, norm, self.world_from_left[view], self.frame[view], normal)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from nerf.agreement import Agreement
 from nerf.images import render_rays
 from nerf.trainer import Trainer
 from utils.types import BoolArray, FloatArray
@@ -21,6 +22,8 @@ STRIDE = 2
 RING_PX = 11
 STEEP_PERCENTILE = 80
 DIFFERENT_PERCENTILE = 20
+# Differences are in units of local contrast; the rendered depth must be better by more than their noise.
+MARGIN = 0.02
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,34 @@ def refinement_area(depth_mm: FloatArray, tissue: BoolArray, highlight: BoolArra
     return grown & tissue
 
 
-def refined(
-    depth_mm: FloatArray, rendered_mm: FloatArray, residual: FloatArray, area: BoolArray, quantile: float
-) -> FloatArray:
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for a rendered depth, (h, w) each, NaN where nothing was rendered.
+
+    `rendered_mm`: depth of the field; `residual`: colour difference between render and image; `gain`: by how much
+    the other training images agree better with the rendered depth than with the prior (NaN: they cannot tell).
+    """
+
+    rendered_mm: FloatArray
+    residual: FloatArray
+    gain: FloatArray
+
+
+def refined(depth_mm: FloatArray, evidence: Evidence, area: BoolArray, quantile: float) -> FloatArray:
     """Return the refined prior (h, w) of one view.
 
     Args:
         depth_mm: the prior, NaN unknown.
-        rendered_mm: depth of the field, NaN where it was not rendered or is not opaque.
-        residual: colour difference between render and image, NaN where not rendered.
+        evidence: the rendered depth and what speaks for it.
         area: where the prior may be changed.
         quantile: share of what still disagrees with its ring that is set to the ring's median.
 
-    Rendered depth is taken where the colours fit better than their median in the area and the depth differs by
-    more than the 20th percentile of its differences; an unknown prior always takes it.
+    Rendered depth is taken where the colours fit better than their median in the area, the depth differs by
+    more than the 20th percentile of its differences, and the other training images agree better with it than with
+    the prior; an unknown prior always takes it. Where the images cannot tell, in highlights, what disagrees most
+    with its surroundings takes their median.
     """
+    rendered_mm, residual = evidence.rendered_mm, evidence.residual
     usable = area & np.isfinite(rendered_mm)
     if not usable.any():
         return depth_mm
@@ -68,25 +84,28 @@ def refined(
         difference = np.where(both, np.abs(rendered_mm - depth_mm), 0.0)
         fits = residual <= np.median(residual[both])
         differs = difference >= np.percentile(difference[both], DIFFERENT_PERCENTILE)
-        accepted = both & fits & differs
+        accepted = both & fits & differs & (np.nan_to_num(evidence.gain, nan=-1.0) > 0.0)
         result[accepted] = rendered_mm[accepted]
-        result = _smooth_worst(result, both & ~accepted, quantile)
+        result = _smooth_worst(result, both & ~accepted & np.isnan(evidence.gain), quantile)
     return result
 
 
 def refine_pool(trainer: Trainer, chunk: int) -> Change:
     """Refine the prior of every training view in the trainer's pool; the next step already samples around it."""
     pool, looked, replaced, tissue_px = trainer.pool, 0, 0, 0
+    agreement = Agreement(pool)
     changes: list[FloatArray] = []
     for view in tqdm(range(len(pool.views)), desc="refine", unit="view", leave=False):
         where = pool.view_slice(view)
         width = int(pool.widths[view])
-        before = pool.depth[where].numpy().reshape(-1, width)
+        before = pool.depth[where].numpy().reshape(-1, width).copy()
         tissue = pool.tissue[where].numpy().reshape(-1, width)
         highlight = pool.highlight[where].numpy().reshape(-1, width)
         area = refinement_area(before, tissue, highlight)
         rendered, residual = _render_area(trainer, view, area, chunk)
-        after = refined(before, rendered, residual, area, trainer.options.depth_refine_quantile)
+        gain = agreement.difference(view, before) - agreement.difference(view, rendered) - MARGIN
+        evidence = Evidence(rendered, residual, gain)
+        after = refined(before, evidence, area, trainer.options.depth_refine_quantile)
         changed = (after != before) & np.isfinite(after)
         _write_back(trainer, where, before, after, changed)
         looked, replaced, tissue_px = looked + area.sum(), replaced + changed.sum(), tissue_px + tissue.sum()
@@ -105,7 +124,7 @@ def _smooth_worst(depth_mm: FloatArray, candidates: BoolArray, quantile: float) 
     some = difference[difference > 0]
     if not len(some):
         return depth_mm
-    worst = difference > np.percentile(some, 100.0 * (1.0 - quantile))
+    worst = difference >= np.percentile(some, 100.0 * (1.0 - quantile))
     return np.where(worst, ring, depth_mm)
 
 

@@ -16,7 +16,13 @@ from nerf.sampling import Guide, guided_samples, uniform
 from nerf.views import PixelPool
 
 DEPTH_LOSS_BETA = 0.2
+# The depth loss ends at this share of its weight: the prior places the surface, then the colours move it.
+DEPTH_LOSS_END = 0.1
 SATURATED = 0.98
+# Tissue is opaque: a ray that nothing stops is wrong, one that is nearly stopped hardly counts (squared).
+OPACITY_LOSS_WEIGHT = 0.1
+# Holds the lamp near the endoscope's tip against what colours alone could explain as well.
+LAMP_LOSS_WEIGHT = 0.05
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,15 @@ class Trainer:
         weight = torch.where(self.pool.highlight[pixels], self.options.highlight_weight, 1.0).to(self.device)
         colour = self._colour_loss(rendered.rgb, target, weight)
         depth = self._depth_loss(rendered, pixels, known)
-        total = colour + self.options.depth_loss_weight * depth
+        hold = DEPTH_LOSS_END ** (self.step / self.options.N_iters)
+        total = colour + self.options.depth_loss_weight * hold * depth
         if self.options.distortion_loss_weight > 0:
             scale = torch.tensor(self.model.unit_mm, device=self.device)
             spread = distortion(rendered.geometry.weights, rendered.z, rendered.edges, scale).mean()
             total = total + self.options.distortion_loss_weight * spread
+        see_through = (1.0 - rendered.geometry.opacity).square().mean()
+        total = total + OPACITY_LOSS_WEIGHT * see_through
+        total = total + LAMP_LOSS_WEIGHT * self.model.lamp_shift().square().sum()
         with torch.no_grad():
             plain = weight >= 1.0
             squared = ((rendered.rgb.clamp(max=1.0) - target) ** 2)[plain].mean()

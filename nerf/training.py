@@ -71,6 +71,8 @@ def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Pat
         raise NotApplicable(f"no field without camera poses ({skipped(poses)})")
     dataset, placed = Scene.load(scene), load_poses(poses)
     device = choose_device(options.device)
+    # The steps of a plane field are many small operations: a second thread waits more than it works.
+    torch.set_num_threads(1 if options.field == "planes" else (os.cpu_count() or 1))
     trainer = build_trainer(options, dataset, placed, prior, device)
     checkpoint = out / CHECKPOINT
     if checkpoint.exists():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +15,12 @@ from torch import Tensor
 from nerf.rays import Cameras, Rays
 from nerf.sampling import Guide
 from utils.artifacts import load_maps
+from utils.geometry import normals_from_depth
 from utils.scene import Scene
 from utils.types import FloatArray, Poses, Side
 
 View = tuple[Side, str]
+NORMAL_SMOOTHING_PX = 2.0
 
 
 def cameras_of(scene: Scene, poses: Poses, views: list[View], frames: list[str]) -> Cameras:
@@ -54,12 +57,23 @@ def guide_sigma(half_width_mm: FloatArray, confidence: FloatArray, depth_mm: Flo
     return half_width_mm * np.clip(0.25 + 0.5 * doubt + 0.25 * gradient, 0.25, 1.0)
 
 
+def smooth_normals(depth_mm: FloatArray, matrix: FloatArray) -> FloatArray:
+    """Return unit normals (h, w, 3) in the camera frame of a slightly smoothed depth map; 0 where unknown."""
+    known = np.isfinite(depth_mm)
+    weight = cv2.GaussianBlur(known.astype(np.float32), (0, 0), NORMAL_SMOOTHING_PX)
+    inverse = np.where(known, 1.0 / np.where(known, depth_mm, 1.0), 0.0).astype(np.float32)
+    smooth = weight / np.maximum(cv2.GaussianBlur(inverse, (0, 0), NORMAL_SMOOTHING_PX), 1e-12)
+    normals = normals_from_depth(np.where(weight > 0.3, smooth, np.nan), matrix)
+    return np.nan_to_num(normals, nan=0.0)
+
+
 @dataclass
 class PixelPool:
     """All pixels of the training views in one row; draws give flat indices, rays are made for the batch.
 
     `rgb` (p, 3) uint8; `depth` (p,) mm; `sigma`, `half_width` relative to depth; `confidence`, `importance` in
-    [0, 1]; `tissue`, `highlight` bool; `starts` (v + 1,) where each view begins; `widths` (v,).
+    [0, 1]; `normal` (p, 3) int8, 127 times the world's unit normal; `tissue`, `highlight` bool; `starts` (v + 1,)
+    where each view begins; `widths` (v,).
     """
 
     views: list[View]
@@ -72,6 +86,7 @@ class PixelPool:
     half_width: Tensor
     confidence: Tensor
     importance: Tensor
+    normal: Tensor
     tissue: Tensor
     highlight: Tensor
 
@@ -81,12 +96,14 @@ class PixelPool:
     ) -> PixelPool:
         """Read images and prior of the views; `limits` are the smallest and largest relative half-width."""
         columns: dict[str, list[NDArray[Any]]] = {key: [] for key in _COLUMNS}
-        starts, widths = [0], []
+        starts, widths = [0], list[int]()
         for side, name in views:
             maps = load_maps(prior, side, name)
             depth = maps["depth_mm"]
             half = half_width(depth, maps["error"], *limits)
             sigma = guide_sigma(half, maps["confidence"], depth)
+            rotation = cameras.world_from_camera[len(widths), :, :3].numpy()
+            normals = smooth_normals(depth, scene.rig.camera(side).matrix) @ rotation.T
             values: dict[str, NDArray[Any]] = {
                 "rgb": scene.image(side, name).reshape(-1, 3),
                 "depth": depth.astype(np.float32),
@@ -94,11 +111,12 @@ class PixelPool:
                 "half_width": (half / depth).astype(np.float16),
                 "confidence": np.nan_to_num(maps["confidence"]).astype(np.float16),
                 "importance": np.nan_to_num(maps["importance"]).astype(np.float16),
+                "normal": np.rint(127 * normals).astype(np.int8),
                 "tissue": maps["tissue"],
                 "highlight": maps["highlight"],
             }
             for key, value in values.items():
-                columns[key].append(value.reshape(-1, 3) if key == "rgb" else value.ravel())
+                columns[key].append(value.reshape(-1, 3) if key in ("rgb", "normal") else value.ravel())
             starts.append(starts[-1] + depth.size)
             widths.append(depth.shape[1])
         tensors = {key: torch.from_numpy(np.concatenate(parts)) for key, parts in columns.items()}
@@ -122,7 +140,8 @@ class PixelPool:
         """Return the rays of flat pixel indices (n,)."""
         view = torch.searchsorted(self.starts, pixels, right=True) - 1
         inside, width = pixels - self.starts[view], self.widths[view]
-        return self.cameras.rays(view, (inside % width).float(), (inside // width).float())
+        normal = self.normal[pixels].float() / 127.0
+        return self.cameras.rays(view, (inside % width).float(), (inside // width).float(), normal)
 
     def guide(self, pixels: Tensor) -> Guide:
         """Return the depth prior of flat pixel indices (n,)."""
@@ -134,4 +153,6 @@ class PixelPool:
         return slice(int(self.starts[view]), int(self.starts[view + 1]))
 
 
-_COLUMNS = ("rgb", "depth", "sigma", "half_width", "confidence", "importance", "tissue", "highlight")
+_COLUMNS = (
+    "rgb", "depth", "sigma", "half_width", "confidence", "importance", "normal", "tissue", "highlight"
+)  # fmt: skip

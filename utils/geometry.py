@@ -67,6 +67,16 @@ def project(matrix: FloatArray, points_camera: FloatArray) -> tuple[FloatArray, 
     return np.stack([columns, rows], axis=-1), z
 
 
+def normals_from_depth(depth_mm: FloatArray, matrix: FloatArray) -> FloatArray:
+    """Return unit normals (h, w, 3) in the camera frame, towards the camera; NaN beside unknown depth."""
+    height, width = depth_mm.shape
+    points = unproject(matrix, pixel_grid(width, height), depth_mm)
+    down, right = np.gradient(points, axis=(0, 1))
+    normal = np.cross(down, right)
+    normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-12)
+    return np.where((normal * points).sum(-1, keepdims=True) > 0, -normal, normal)
+
+
 def rotation_angle_degrees(rotation: FloatArray) -> FloatArray:
     """Return the angle of rotations (..., 3, 3); stable near zero, where arccos is not."""
     chord = np.linalg.norm(rotation - np.eye(3), axis=(-2, -1)) / (2 * np.sqrt(2))

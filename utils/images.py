@@ -21,7 +21,7 @@ MAP_ENDINGS = (".png", ".npy", ".tiff", ".tif", ".pfm", ".exr")
 def natural_key(text: str) -> list[Any]:
     """Sort key that puts 2.jpg before 10.jpg."""
     parts = filter(None, re.split(r"(\d+)", text))
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def list_images(folder: Path) -> list[Path]:

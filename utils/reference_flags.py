@@ -23,6 +23,7 @@ RETIRED: dict[str, str] = {
     "i_embed": "ignored: --field chooses the encoding",
     "i_embed_views": "ignored: directions enter as half-vectors between camera and lamp",
     "multires_views": "ignored: directions enter as half-vectors between camera and lamp",
+    "raw_noise_std": "ignored: the surface is blurred at first and sharpened while training",
     "render_only": "ignored: finished stages are never redone; --from render renders again",
     "render_test": "ignored: every frame is rendered, and scores are kept apart by split",
     "render_factor": "ignored: --factor sets the size of images and renders",

@@ -1,0 +1,123 @@
+"""A fixed random set of held-out tissue pixels, and a model's PSNR on them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nerf.guidance import TrainingDepth
+from nerf.images import render_rays
+from nerf.sampling import Guide, guided_samples, uniform
+from nerf.trainer import Trainer
+from nerf.views import PixelPool, View, cameras_of
+from utils.artifacts import save_maps
+from utils.errors import InputError
+from utils.scene import Scene
+from utils.types import FloatArray, Poses
+
+# (trainer, pool of the test views, its pixels (n,), exposure) to rgb (n, 3).
+Render = Callable[[Trainer, PixelPool, Tensor, float], Tensor]
+
+
+class HeldOut:
+    """Pixels of the test views of both eyes, as many of each view, the same for every model."""
+
+    def __init__(self, dataset: Scene, placed: Poses, count: int) -> None:
+        """Choose about `count` tissue pixels. Raises InputError where there is no test view to score."""
+        self.dataset, self.placed = dataset, placed
+        self.views: list[View] = [
+            (side, name) for side in dataset.sides for name in dataset.test if placed.placed(name)
+        ]
+        if not self.views:
+            raise InputError(
+                "nothing is held out",
+                found="no test frame with a pose",
+                expected="1 or more",
+                do="add to test.txt",
+            )
+        random = np.random.default_rng(0)
+        self.pixels = []
+        for view in self.views:
+            tissue = np.flatnonzero(dataset.masks(*view)[0])
+            chosen = random.choice(tissue, min(count // len(self.views), len(tissue)), replace=False)
+            self.pixels.append(torch.from_numpy(chosen))
+        self._pool: tuple[int, PixelPool] | None = None
+
+    @torch.no_grad()
+    def score(self, trainer: Trainer, render: Render) -> float:
+        """Return PSNR in dB of 8-bit colours, the mean over views as in the evaluation."""
+        pool = self._pool_for(trainer)
+        scores = []
+        for index, (_, name) in enumerate(self.views):
+            pixels = self.pixels[index] + pool.starts[index]
+            model, position = trainer.model, float(self.dataset.names.index(name))
+            gain = model.exposure.gain_at(position) if model.use_exposure else 1.0
+            rgb = render(trainer, pool, pixels, gain).cpu().double()
+            stored = torch.round(rgb.clamp(0.0, 1.0) * 255.0)
+            squared = (((stored - pool.rgb[pixels].double()) / 255.0) ** 2).mean()
+            scores.append(float(-10.0 * torch.log10(squared)))
+        return float(np.mean(scores))
+
+    def _pool_for(self, trainer: Trainer) -> PixelPool:
+        """Return the test views with depth projected from the training views; made again after a refinement."""
+        rounds = sum(trainer.options.refine_round_after(step) is not None for step in range(trainer.step + 1))
+        if self._pool is None or self._pool[0] != rounds:
+            with tempfile.TemporaryDirectory() as folder:
+                self._write_guidance(trainer, Path(folder))
+                cameras = cameras_of(self.dataset, self.placed, self.views, [])
+                limits = trainer.options.near, trainer.options.far
+                self._pool = rounds, PixelPool.load(self.dataset, cameras, self.views, Path(folder), limits)
+        return self._pool[1]
+
+    def _write_guidance(self, trainer: Trainer, folder: Path) -> None:
+        """Write projected depth in the place of the test views' own prior, which has seen their images."""
+        pool = trainer.pool
+        maps = {
+            view: pool.depth[pool.view_slice(index)].numpy().reshape(-1, int(pool.widths[index]))
+            for index, view in enumerate(pool.views)
+        }
+        trained = TrainingDepth(self.dataset, self.placed, maps)
+        # What a projection cannot tell is taken to be as at a typical training pixel.
+        error, confidence = (float(part.float().nanmedian()) for part in (pool.half_width, pool.confidence))
+        for view in self.views:
+            depth_mm = trained.guide(view)
+            tissue, highlight = self.dataset.masks(*view)
+            save_maps(
+                folder,
+                *view,
+                depth_mm=depth_mm,
+                error=_like(depth_mm, error),
+                confidence=_like(depth_mm, confidence),
+                importance=_like(depth_mm, 1.0),
+                tissue=tissue,
+                highlight=highlight,
+            )
+
+
+def _like(depth_mm: FloatArray, value: float) -> FloatArray:
+    return np.full(depth_mm.shape, value, np.float32)
+
+
+def as_product(trainer: Trainer, pool: PixelPool, pixels: Tensor, gain: float) -> Tensor:
+    """Render as the stage `render` does: find the surface, then look closely."""
+    rays, expected = pool.rays(pixels).to(trainer.device), pool.depth[pixels].to(trainer.device)
+    return render_rays(trainer.model, rays, expected, gain)[:, :3]
+
+
+def as_trained(trainer: Trainer, pool: PixelPool, pixels: Tensor, gain: float) -> Tensor:
+    """Render with the samples that the training takes, without jitter."""
+    rays = pool.rays(pixels).to(trainer.device)
+    bounds = trainer.model.box.bounds(rays)
+    guided, free = trainer.options.sample_counts
+    if guided:
+        on_host = pool.guide(pixels)
+        guide = Guide(*(part.to(trainer.device) for part in (on_host.depth, on_host.sigma, on_host.half_width)))
+        z = guided_samples(guide, *bounds, (guided, free), None)
+    else:
+        z = uniform(*bounds, free, None)
+    return trainer.model.render(rays, z, bounds, torch.full_like(bounds[0], gain)).rgb
