@@ -7,7 +7,7 @@ and taken off in this file alone. Nothing here imports pycolmap.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,16 @@ def image_pairs(names: Sequence[str], sides: Sequence[Side]) -> list[tuple[str, 
             pairs.append((image_name("left", names[first]), image_name("right", names[second])))
             pairs.append((image_name("right", names[first]), image_name("left", names[second])))
     return pairs
+
+
+def forget_pairs(database: Any, names: Collection[str]) -> None:
+    """Delete from an open pycolmap database what images of other frames than `names` were matched with."""
+    frame_of = {image.image_id: split_name(image.name)[1] for image in database.read_all_images()}
+    strangers = [image_id for image_id, frame in frame_of.items() if frame not in names]
+    for first in strangers:
+        for second in frame_of:
+            if first != second and database.exists_two_view_geometry(first, second):
+                database.delete_two_view_geometry(first, second)
 
 
 def feature_settings(width: int, height: int) -> dict[str, int]:

@@ -7,6 +7,7 @@ imports pycolmap.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from monocular.colmap_arrays import (
     LARGE_IMAGE_PX,
     colmap_parameters,
     feature_settings,
+    forget_pairs,
     image_name,
     image_pairs,
     settling,
@@ -121,16 +123,12 @@ def _extract(job: dict[str, Any], rig: Rig) -> None:
 
 def _match(job: dict[str, Any]) -> None:
     """Match the image pairs of the list, in one thread: more would change their order and the result."""
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.num_threads = 1
+    matching = pycolmap.FeatureMatchingOptions(num_threads=1)
     verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = job["seed"]
-    verification.ransac.max_error = 2.0
-    verification.min_num_inliers = 12
-    verification.detect_watermark = False  # static borders are masked already
+    verification.ransac.random_seed, verification.ransac.max_error = job["seed"], 2.0
+    verification.min_num_inliers, verification.detect_watermark = 12, False  # static borders are masked
     listed = Path(job["out"]) / "pairs.txt"
-    pairs = image_pairs(job["names"], job["sides"])
-    listed.write_text("".join(f"{first} {second}\n" for first, second in pairs))
+    listed.write_text("".join(f"{a} {b}\n" for a, b in image_pairs(job["names"], job["sides"])))
     pycolmap.match_image_pairs(
         job["database"],
         matching_options=matching,
@@ -160,8 +158,7 @@ def _pipeline_options(job: dict[str, Any]) -> Any:
     options.random_seed = options.mapper.random_seed = options.triangulation.random_seed = job["seed"]
     options.extract_colors = False
     options.structure_less_registration_fallback = False  # odometry places what the points do not
-    options.min_model_size, options.max_num_models = 3, 5
-    options.min_num_matches = 12
+    options.min_model_size, options.max_num_models, options.min_num_matches = 3, 5, 12
     options.mapper.init_min_tri_angle, options.mapper.init_min_num_inliers = 4.0, 50
     options.mapper.abs_pose_refine_focal_length = options.mapper.abs_pose_refine_extra_params = False
     options.mapper.abs_pose_min_num_inliers, options.mapper.abs_pose_max_error = 20, 6.0
@@ -187,15 +184,21 @@ def _map(job: dict[str, Any], folder: Path) -> list[Any]:
 
 
 def _known(job: dict[str, Any], out: Path) -> Any:
-    """Triangulate points for the given poses; adjust both where asked, twice, for tracks grow in between."""
+    """Triangulate points for the given poses; adjust both where asked, twice, for tracks grow in between.
+
+    Frames without a pose say nothing: no track leads from image to image through them.
+    """
     with np.load(job["poses"]) as file:
         poses = dict(zip((str(name) for name in file["names"]), file["world_from_left"], strict=True))
+    database = shutil.copy(job["database"], out / "known.db")
+    with pycolmap.Database.open(database) as opened:
+        forget_pairs(opened, [name for name, pose in poses.items() if np.isfinite(pose).all()])
     for attempt in range(3 if job["refine"] else 1):
         _say("triangulation", attempt, 3 if job["refine"] else 1)
         folder = out / f"triangulation{attempt}"
         folder.mkdir()
         reconstruction = pycolmap.triangulate_points(
-            _posed(job, poses), job["database"], job["images"], str(folder), options=_pipeline_options(job)
+            _posed(job, poses), database, job["images"], str(folder), options=_pipeline_options(job)
         )
         if job["refine"] and reconstruction.num_points3D() > 0:
             _adjust(job, reconstruction)
@@ -249,9 +252,8 @@ def _adjust(job: dict[str, Any], reconstruction: Any) -> None:
     options.refine_sensor_from_rig = options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.SOFT_L1
     options.ceres.loss_function_scale = _ROBUST_PX
-    options.ceres.solver_options.num_threads = 1
-    options.ceres.solver_options.max_num_iterations = 40
-    options.ceres.solver_options.function_tolerance = 1e-7
+    solver = options.ceres.solver_options
+    solver.num_threads, solver.max_num_iterations, solver.function_tolerance = 1, 40, 1e-7
     pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
 
 

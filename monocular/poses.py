@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from monocular.colmap_sfm import SparseModel
+from monocular.colmap_sfm import ColmapWorkspace, SparseModel
 from monocular.placement import Placement, Task, place_by_colmap, place_by_file, place_by_odometry
 from utils.artifacts import read_json, write_json, write_npz
 from utils.errors import InputError, NotApplicable
-from utils.geometry import invert_rigid
+from utils.geometry import invert_rigid, transform
 from utils.options import option
 from utils.scene import Scene, save_poses
 from utils.types import ARBITRARY_UNITS, Poses
@@ -109,25 +109,18 @@ def run(options: PosesOptions, *, out: Path, scene: Path, matches: Path) -> str:
     if placement.model is None or n_placed < options.min_registered:
         raise _too_few(options, task, placement, n_placed)
     _write(out, loaded, placement, placement.model)
+    _write_points(out, _training_model(task, placement, placement.model))
     shutil.rmtree(workspace)
     return _summary(placement, placement.model)
 
 
 def _write(out: Path, scene: Scene, placement: Placement, model: SparseModel) -> None:
-    """Write poses.npz, points.npz, sparse/ and report.json."""
+    """Write poses.npz, sparse/ and report.json."""
     rig = scene.rig
     world_from_right = None
     if rig.right_from_left is not None:
         world_from_right = model.world_from_left @ invert_rigid(rig.right_from_left)
     save_poses(out, Poses(model.names, model.world_from_left, world_from_right, placement.metric))
-    write_npz(
-        out / "points.npz",
-        points_world=model.points_world,
-        point=model.point,
-        frame=model.frame,
-        side=model.side,
-        pixels=model.pixels,
-    )
     shutil.copytree(placement.sparse, out / "sparse")
     missing = [name for name in model.names if name not in model.placed]
     if missing:
@@ -154,6 +147,38 @@ def _write(out: Path, scene: Scene, placement: Placement, model: SparseModel) ->
         report["reprojection_px"] = float(np.nanmean(model.error_px))
         report["median_reprojection_px"] = float(np.nanmedian(model.error_px))
     write_json(out / "report.json", report)
+
+
+def _training_model(task: Task, placement: Placement, model: SparseModel) -> SparseModel:
+    """Return the points that training images alone show, for the poses that were found.
+
+    Points feed priors: with the test images among them, those would say which tracks there are.
+    """
+    scene = task.scene
+    training = np.array([name in scene.train for name in scene.names])
+    placed = [name for name in scene.train if name in model.placed]
+    if training.all() or not placed:
+        return model
+    poses = np.where(training[:, None, None], model.world_from_left, np.nan)
+    workspace = ColmapWorkspace(placement.sparse.parents[1], scene, task.sides, task.seed)
+    found, _ = workspace.triangulate(scene.names, poses, scale={})
+    if found is None:
+        return model
+    # The worker puts its world into the first of its frames.
+    world_from_first = model.world_from_left[scene.names.index(placed[0])]
+    return replace(found, points_world=transform(world_from_first, found.points_world))
+
+
+def _write_points(out: Path, model: SparseModel) -> None:
+    """Write points.npz: points of the world and who saw them."""
+    write_npz(
+        out / "points.npz",
+        points_world=model.points_world,
+        point=model.point,
+        frame=model.frame,
+        side=model.side,
+        pixels=model.pixels,
+    )
 
 
 def _too_few(options: PosesOptions, task: Task, placement: Placement, n_placed: int) -> InputError:

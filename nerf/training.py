@@ -148,7 +148,9 @@ def build_trainer(
 
 def _surface_points(pool: PixelPool) -> FloatArray:
     """Return about 200,000 points (n, 3) of the prior's surface in the world, mm."""
-    inside = torch.nonzero(torch.isfinite(pool.depth) & pool.tissue)[:, 0]
+    usable = torch.isfinite(pool.depth) & pool.tissue
+    sure = usable & (pool.confidence > 0)
+    inside = torch.nonzero(sure if sure.any() else usable)[:, 0]
     pixels = inside[:: max(len(inside) // 200_000, 1)]
     rays = pool.rays(pixels)
     return (rays.origins + rays.directions * pool.depth[pixels][:, None]).numpy().astype(float)

@@ -21,6 +21,9 @@ from utils.types import FloatArray, Poses, Side
 
 View = tuple[Side, str]
 NORMAL_SMOOTHING_PX = 2.0
+# A prior below this confidence says where to look, over the widest interval, and nothing more: it fills holes, and
+# what it fills them with may stand before the surface and hide it.
+DOUBTFUL = 0.4
 
 
 def cameras_of(scene: Scene, poses: Poses, views: list[View], frames: list[str]) -> Cameras:
@@ -99,8 +102,8 @@ class PixelPool:
         starts, widths = [0], list[int]()
         for side, name in views:
             maps = load_maps(prior, side, name)
-            depth = maps["depth_mm"]
-            half = half_width(depth, maps["error"], *limits)
+            depth, sure = maps["depth_mm"], maps["confidence"] >= DOUBTFUL
+            half = half_width(depth, np.where(sure, maps["error"], np.nan), *limits)
             sigma = guide_sigma(half, maps["confidence"], depth)
             rotation = cameras.world_from_camera[len(widths), :, :3].numpy()
             normals = smooth_normals(depth, scene.rig.camera(side).matrix) @ rotation.T
@@ -109,7 +112,7 @@ class PixelPool:
                 "depth": depth.astype(np.float32),
                 "sigma": (sigma / depth).astype(np.float16),
                 "half_width": (half / depth).astype(np.float16),
-                "confidence": np.nan_to_num(maps["confidence"]).astype(np.float16),
+                "confidence": np.where(sure, maps["confidence"], 0.0).astype(np.float16),
                 "importance": np.nan_to_num(maps["importance"]).astype(np.float16),
                 "normal": np.rint(127 * normals).astype(np.int8),
                 "tissue": maps["tissue"],
@@ -138,7 +141,7 @@ class PixelPool:
 
     def rays(self, pixels: Tensor) -> Rays:
         """Return the rays of flat pixel indices (n,)."""
-        view = torch.searchsorted(self.starts, pixels, right=True) - 1
+        view = torch.searchsorted(self.starts, pixels.contiguous(), right=True) - 1
         inside, width = pixels - self.starts[view], self.widths[view]
         normal = self.normal[pixels].float() / 127.0
         return self.cameras.rays(view, (inside % width).float(), (inside // width).float(), normal)

@@ -35,7 +35,7 @@ class Inputs:
 
 
 def survey(inputs: Inputs, side: Side) -> BoolArray | None:
-    """Read all images and masks of one eye, refuse what does not fit, and return the black border.
+    """Read all images and masks of one eye, refuse what does not fit, and return training frames' black border.
 
     None where mask files say what is tissue.
     """
@@ -52,7 +52,8 @@ def survey(inputs: Inputs, side: Side) -> BoolArray | None:
                 expected=f"{size[0]}x{size[1]} like {next(iter(eye.files.values())).name}",
                 do=f"write {path.name} again at that size, or take it out of the dataset",
             )
-        border.add(image)
+        if name in inputs.dataset.train:  # nothing of a test image may say what is tissue in the others
+            border.add(image)
         mask = inputs.dataset.mask(side, name)
         if mask is not None:
             read_tissue_mask(mask, size, path)
@@ -75,7 +76,7 @@ def _judge_border(inputs: Inputs, side: Side, border: BoolArray, masks: int) -> 
     if border.all():
         raise InputError(
             f"{eye.folder}: the images are black",
-            found="no pixel that is lit in any frame",
+            found="no pixel that is lit in any training frame",
             expected="pictures",
             do="check that the images are what they should be",
         )

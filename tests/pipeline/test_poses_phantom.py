@@ -173,7 +173,7 @@ def test_left_images_alone(parallel: Prepared, tmp_path: Path) -> None:
             (transform(invert_rigid(poses.world_from_left[frame]), file["points_world"][[point]]))[0, 2]
             for frame, point in zip(file["frame"], file["point"], strict=True)
         ]
-    assert np.median(depths) == pytest.approx(100, rel=1e-6)
+    assert np.median(depths) == pytest.approx(100, rel=0.02)  # of the points that training images alone show
     travel_mm = float(np.linalg.norm(parallel.truth[-1, :3, 3] - parallel.truth[0, :3, 3]))
     out = tmp_path / "known"
     out.mkdir()

@@ -19,7 +19,7 @@ from utils.errors import InputError, NotApplicable
 from utils.geometry import normals_from_depth
 from utils.images import read_rgb
 from utils.scene import Scene, save_poses
-from utils.types import ARBITRARY_UNITS, Camera, FloatArray, Poses
+from utils.types import ARBITRARY_UNITS, Camera, FloatArray, Poses, Side
 
 PLANE = Plane((0.3, -0.2, 1.0), 80.0)
 NORMAL = np.array(PLANE.normal) / np.linalg.norm(PLANE.normal)
@@ -51,7 +51,8 @@ class Folders:
             self.skip("poses")
         for side in rig.sides:
             for name, pose in zip(self.scene.names, left, strict=True):
-                self._write(side == "left", name, render(PLANE, rig.camera(side), world_from(rig, side, pose)).depth_mm)
+                seen = render(PLANE, rig.camera(side), world_from(rig, side, pose))
+                self._write(side, name, seen.depth_mm)
         if not rendered:
             self.skip("render")
             self.skip("filter")
@@ -73,21 +74,20 @@ class Folders:
         data = (self.root / "out" / "cloud.ply").read_bytes()
         return data[: data.index(b"end_header")].decode("ascii")
 
-    def _write(self, left: bool, name: str, depth: FloatArray) -> None:
+    def _write(self, side: Side, name: str, depth: FloatArray) -> None:
         depth = depth.astype(np.float32)
-        side = "left" if left else "right"
         known = np.ones_like(depth)
         known[:10] = 0.2  # the uppermost rows are not to be trusted
-        rgb = self.scene.image("left" if left else "right", name)
-        save_maps(self.root / "prior", side, name, depth_mm=depth, confidence=known)  # type: ignore[arg-type]
+        rgb = self.scene.image(side, name)
+        save_maps(self.root / "prior", side, name, depth_mm=depth, confidence=known)
         maps = {"rgb": rgb, "depth_mm": depth, "depth_std_mm": 0 * depth, "opacity": known}
-        save_maps(self.root / "render", side, name, **maps)  # type: ignore[arg-type]
-        save_maps(self.root / "filter", side, name, depth_mm=depth)  # type: ignore[arg-type]
+        save_maps(self.root / "render", side, name, **maps)
+        save_maps(self.root / "filter", side, name, depth_mm=depth)
 
 
 def test_points_of_a_voxel_become_their_mean_weighted_by_confidence() -> None:
-    clouds = [one([[0.2, 0.2, 0.2], [5.0, 5.0, 5.0]], [0.9, 0.5], grey=200), one([[0.6, 0.2, 0.2]], [0.3], grey=100)]
-    found = merge(clouds, 1.0)
+    first = one([[0.2, 0.2, 0.2], [5.0, 5.0, 5.0]], [0.9, 0.5], grey=200)
+    found = merge([first, one([[0.6, 0.2, 0.2]], [0.3], grey=100)], 1.0)
     assert len(found.points_world) == 2
     order = np.argsort(found.points_world[:, 0])
     # (0.9 * 0.2 + 0.3 * 0.6) / 1.2 = 0.3, (0.9 * 200 + 0.3 * 100) / 1.2 = 175

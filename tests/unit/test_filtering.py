@@ -21,7 +21,7 @@ def plane(*normal: float, offset_mm: float = 80.0) -> FloatArray:
     return render(Plane(slope, offset_mm), CAMERA, np.eye(4)).depth_mm.astype(np.float32)
 
 
-def tissue(seed: int = 0) -> NDArray[np.uint8]:
+def tissue() -> NDArray[np.uint8]:
     """Return a picture with colours that have nothing to do with depth."""
     return render(Plane(), CAMERA, np.eye(4)).rgb
 
@@ -48,7 +48,9 @@ def test_a_plane_of_uneven_weight_stays_a_plane() -> None:
     assert relative(filter_depth(FilterOptions(), depth, tissue(), weight), depth)[INNER].max() < 2e-3
 
 
-@pytest.mark.parametrize("options", [FilterOptions(), FilterOptions(filter_radius=0), FilterOptions(filter_median=0)])
+@pytest.mark.parametrize(
+    "options", [FilterOptions(), FilterOptions(filter_radius=0), FilterOptions(filter_median=0)]
+)
 def test_noise_on_a_plane_gets_less(options: FilterOptions) -> None:
     depth = plane(0.2, -0.1)
     rng = np.random.default_rng(1)
@@ -121,7 +123,8 @@ def test_weights_by_hand() -> None:
 
 
 def test_clear_rays_have_no_weight_and_no_warning() -> None:
+    depth, spread, opacity = np.array([[0.0, 0.0, 1e-30], [0.0, 5.0, 9.0], [0.0, 0.0, 0.1]], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = weight_of(*(np.array(v, np.float32) for v in ([0.0, 0.0, 1e-30], [0.0, 5.0, 9.0], [0.0, 0.0, 0.1])))
+        found = weight_of(depth, spread, opacity)
     np.testing.assert_array_equal(found, 0)

@@ -54,7 +54,7 @@ def test_rendered_depth_is_taken_where_the_colours_fit_and_the_depth_differs() -
     residual = np.tile(np.linspace(0.01, 0.32, 32), (24, 1))
     offset = np.tile(np.concatenate([[3, 1, 5, 2, 9, 4, 6, 7, 8, 10], np.full(22, 20.0)]), (24, 1))
     found = refined(depth, depth + offset, residual, area, 0.0)
-    # residual at or below its median in the area (columns 0 to 4), difference at or above its 20th percentile (2.8)
+    # residual up to its median in the area: columns 0 to 4; difference from its 20th percentile, 2.8, upwards
     taken = found != depth
     assert set(np.flatnonzero(taken.any(0))) == {0, 2, 4}
     np.testing.assert_allclose(found[:, 4], 89.0)

@@ -1,4 +1,4 @@
-"""Samples along a ray: the guided ones alone follow the prior's truncated normal, the free ones reach everything."""
+"""Samples along a ray: the guided ones alone follow the prior's truncated normal, the free ones reach all."""
 
 from __future__ import annotations
 
@@ -139,7 +139,8 @@ def test_without_a_generator_nothing_is_drawn() -> None:
 
 
 def test_the_same_seed_draws_the_same() -> None:
-    draws = [guided_samples(guide(80.0, 2.0, 2.0), full(40.0), full(120.0), (6, 2), generator(s)) for s in (1, 1, 2)]
+    prior, ends = guide(80.0, 2.0, 2.0), (full(40.0), full(120.0))
+    draws = [guided_samples(prior, *ends, (6, 2), generator(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 

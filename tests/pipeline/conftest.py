@@ -1,0 +1,36 @@
+"""Tiny datasets and finished runs that several files of tests share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stereo_prior.calibration import CalibrationFlags, read_calibration
+from tests.synthetic import parallel_rig, write_calibration
+from tests.tiny import Session, phantom
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return phantom(tmp_path_factory.mktemp("phantom") / "data")
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Session:
+    """The default pipeline, COLMAP included, run once to its end."""
+    session = Session(tmp_path_factory.mktemp("whole"), data, "--train_binocular")
+    assert session.run() == 0
+    return session
+
+
+@pytest.fixture(scope="session")
+def left_data(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom without its right eye."""
+    folder = tmp_path_factory.mktemp("left") / "data"
+    shutil.copytree(data, folder, ignore=shutil.ignore_patterns("r", "mask_r", "highlight_r"))
+    calibration = read_calibration(data, CalibrationFlags(), (112, 96))
+    rig = parallel_rig(112, 96).left_only()
+    write_calibration(folder / "calib.yaml", rig, changes={"M1": calibration.left.matrix})
+    return folder

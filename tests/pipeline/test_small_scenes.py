@@ -1,0 +1,67 @@
+"""Scenes that lack something: a left eye alone, a single pair, a single image."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import trimesh
+
+from tests.tiny import Session, phantom
+from utils.artifacts import map_path
+from utils.types import ARBITRARY_UNITS
+
+
+@pytest.mark.slow
+def test_a_left_eye_alone_runs_to_the_end(
+    left_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--poses", "file", "--poses_path", str(left_data / "truth_poses.npz")]
+    session = Session(tmp_path, left_data, *words)
+    assert session.run() == 0
+    assert set(session.skipped()) == {"matches", "stereo"}
+    assert "left images only" in session.skipped()["stereo"]
+    metrics = session.metrics()
+    assert metrics["metric"] is False
+    assert set(metrics["rgb"]["test"]) == {"left"}
+    nerf = metrics["depth"]["nerf"]["test"]["left"]["tissue"]
+    assert set(nerf) == {"median_scaled"}, "without a scale raw depth is not scored"
+    assert nerf["median_scaled"]["abs_rel"] < 0.1
+    assert ARBITRARY_UNITS in capsys.readouterr().out
+    assert ARBITRARY_UNITS in (session.logs / "evaluation" / "table.md").read_text()
+    header = (session.logs / "export" / "cloud.ply").read_bytes()[:2000]
+    assert f"comment unit {ARBITRARY_UNITS}".encode() in header
+    assert not map_path(session.logs / "render", "right", "1").exists()
+
+
+def test_a_single_pair_runs_where_it_can_and_says_why_not_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(tmp_path, phantom(tmp_path / "pair", frames=1), "--train_binocular")
+    assert session.run() == 0
+    assert set(session.skipped()) == {"poses", "nerf", "render", "filter"}
+    for name, why in session.skipped().items():
+        assert "no motion" in why, name
+    metrics = session.metrics()
+    assert set(metrics["depth"]) == {"prior"}
+    assert metrics["depth"]["prior"]["train"]["left"]["tissue"]["raw"]["abs_rel"] < 0.05
+    assert "rgb" not in metrics
+    assert "poses" not in metrics
+    assert len(trimesh.load(session.logs / "export" / "cloud.ply").vertices) > 1000
+    assert "stage nerf was skipped" in capsys.readouterr().out
+    assert session.run("--until", "nerf") == 2
+    assert "needs camera motion" in capsys.readouterr().err
+
+
+def test_a_single_left_image_says_that_nothing_can_be_done(left_data: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "one"
+    shutil.copytree(left_data, alone)
+    for path in (*alone.glob("l/*/*"), *alone.glob("*_l/*")):
+        if path.stem != "1":
+            path.unlink()
+    for name in ("train.txt", "test.txt"):
+        (alone / name).unlink()
+    session = Session(tmp_path, alone)
+    assert session.run() == 0
+    assert set(session.skipped()) == {"matches", "poses", "stereo", "prior", "nerf", "render", "filter", "export"}
