@@ -1,5 +1,6 @@
 """Run Specula: read the options, then bring the stages up to date, one after the other."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,11 @@ def main(argv: list[str]) -> int:
         run(*parse_options(SECTIONS, RETIRED, argv))
     except InputError as error:
         print(f"\nerror: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print("\nerror: the disk is full; finished stages are kept. Free some space, run again", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted: finished stages are kept; the same command goes on from here", file=sys.stderr)

@@ -82,7 +82,7 @@ def filter_depth(
 def _guided(
     options: FilterOptions, depth_mm: FloatArray, rgb: NDArray[np.uint8], weight: FloatArray
 ) -> FloatArray:
-    # In 0..255: OpenCV takes the colours' covariance for singular, and the guide for flat, when it is given in 0..1.
+    # In 0..255: given 0..1, OpenCV takes the colours' covariance for singular and the guide for flat.
     guide = rgb.astype(np.float32)
     guided = cv2.ximgproc.createGuidedFilter(guide, options.filter_radius, (255.0 * options.filter_epsilon) ** 2)
     # Relative to the local mean on this side of edges, so that the line through the colours cannot bend a surface.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import run as program
 from nerf.trainer import Losses, Trainer
@@ -34,8 +35,12 @@ class Session:
         self.words = [*FAST.split(), *words]
 
     def run(self, *words: str) -> int:
+        """Run the program with more words, in one thread: the images are too small for two. Return its status."""
         named = ["--expname", "tiny", "--basedir", str(self.basedir), "--datadir", str(self.datadir)]
-        return program.main([*named, *self.words, *words])
+        torch.set_num_threads(1)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "set_num_threads", lambda _: None)
+            return program.main([*named, *self.words, *words])
 
     def stamps(self) -> dict[str, int]:
         return {name: (self.logs / name / STAMP).stat().st_mtime_ns for name in STAGES}

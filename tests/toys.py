@@ -70,7 +70,7 @@ class Toys:
             Stage("report", self._report, kinds["report"], ("double", "train"), version["report"]),
         ]
 
-    def set(self, stage: str, **changes: Any) -> None:
+    def change(self, stage: str, **changes: Any) -> None:
         self.options[stage] = dataclasses.replace(self.options[stage], **changes)
 
     def run(self, only: str = "", start: str = "", until: str = "", *, fresh: bool = False) -> list[str]:

@@ -80,6 +80,6 @@ def test_sparse_points_that_feed_priors_owe_nothing_to_test_images(left_data: Pa
     sessions = [Session(tmp_path / "a", left_data, *words), Session(tmp_path / "b", noisy, *words)]
     for session in sessions:
         assert session.run("--until", "prior") == 0
-    assert same(*sessions, "poses/points.npz")
+    assert same(sessions[0], sessions[1], "poses/points.npz")
     for name in ("1", "2", "3", "4", "6"):
-        assert same(*sessions, f"prior/left_{name}.npz"), name
+        assert same(sessions[0], sessions[1], f"prior/left_{name}.npz"), name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,7 +118,8 @@ def test_refinement_changes_the_prior(whole: Session) -> None:
 def test_the_cloud_is_metric_and_says_so(whole: Session) -> None:
     path = whole.logs / "export" / "cloud.ply"
     assert b"comment unit mm\n" in path.read_bytes()[:2000]
-    points = np.asarray(trimesh.load(path).vertices)
+    cloud: Any = trimesh.load(path)
+    points = np.asarray(cloud.vertices, np.float64)
     assert 40 < np.median(np.linalg.norm(points, axis=1)) < 130  # the working distance of the endoscope
 
 

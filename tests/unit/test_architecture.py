@@ -91,7 +91,7 @@ def test_files_stay_short() -> None:
 
 def test_run_reads_like_a_paragraph() -> None:
     lines = [line for line in (ROOT / "run.py").read_text().splitlines() if line.strip()]
-    assert len(lines) < LONGEST_RUN
+    assert len([line for line in lines if not line.startswith(("import ", "from "))]) < LONGEST_RUN
 
 
 def test_opencv_comes_before_pycolmap_in_every_file() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,11 @@ def one(points: list[list[float]], confidence: list[float], grey: int = 100, nor
     count = len(points)
     normals = np.tile([0.0, 0.0, normal], (count, 1))
     return Cloud(np.array(points), normals, np.full((count, 3), grey, np.uint8), np.array(confidence))
+
+
+def loaded(path: Path) -> Any:
+    """Return a point cloud as trimesh reads it."""
+    return trimesh.load(path)
 
 
 class Folders:
@@ -68,7 +74,7 @@ class Folders:
         return stage.run(ExportOptions(**options), out=self.root / "out", **folders)
 
     def points(self) -> FloatArray:
-        return np.asarray(trimesh.load(self.root / "out" / "cloud.ply").vertices, float)
+        return np.asarray(loaded(self.root / "out" / "cloud.ply").vertices, np.float64)
 
     def header(self) -> str:
         data = (self.root / "out" / "cloud.ply").read_bytes()
@@ -91,10 +97,10 @@ def test_points_of_a_voxel_become_their_mean_weighted_by_confidence() -> None:
     assert len(found.points_world) == 2
     order = np.argsort(found.points_world[:, 0])
     # (0.9 * 0.2 + 0.3 * 0.6) / 1.2 = 0.3, (0.9 * 200 + 0.3 * 100) / 1.2 = 175
-    np.testing.assert_allclose(found.points_world[order], [[0.3, 0.2, 0.2], [5, 5, 5]])
+    np.testing.assert_allclose(found.points_world[order], [[0.3, 0.2, 0.2], [5.0, 5.0, 5.0]])
     np.testing.assert_array_equal(found.colours[order][0], [175] * 3)
     np.testing.assert_allclose(found.confidence[order], [0.9, 0.5])
-    np.testing.assert_allclose(found.normals_world, [[0, 0, -1]] * 2)
+    np.testing.assert_allclose(found.normals_world, np.array([[0.0, 0.0, -1.0]] * 2))
 
 
 def test_merged_normals_have_unit_length() -> None:
@@ -141,7 +147,7 @@ def test_a_ply_comes_back_from_another_program(tmp_path: Path) -> None:
     points, normals = rng.normal(size=(50, 3)) * 40, rng.normal(size=(50, 3))
     colours, confidence = rng.integers(0, 255, (50, 3), dtype=np.uint8), rng.uniform(size=50)
     write_cloud(tmp_path / "a.ply", points, normals, colours, confidence, ["unit mm", "frame world"])
-    found = trimesh.load(tmp_path / "a.ply")
+    found = loaded(tmp_path / "a.ply")
     np.testing.assert_allclose(found.vertices, points, rtol=1e-6)
     np.testing.assert_array_equal(np.asarray(found.colors)[:, :3], colours)
     raw = found.metadata["_ply_raw"]["vertex"]["data"]
@@ -160,7 +166,7 @@ def test_exported_points_lie_on_the_surface_in_the_world(tmp_path: Path) -> None
     assert summary.startswith(f"{len(points)} points, ")
     # merging averages points of one plane: they stay on it
     assert np.abs(points @ NORMAL - 80.0 / np.linalg.norm(PLANE.normal)).max() < 1e-3
-    raw = trimesh.load(tmp_path / "out" / "cloud.ply").metadata["_ply_raw"]["vertex"]["data"]
+    raw = loaded(tmp_path / "out" / "cloud.ply").metadata["_ply_raw"]["vertex"]["data"]
     normals = np.stack([np.ravel(raw[name]) for name in ("nx", "ny", "nz")], axis=1)
     np.testing.assert_allclose(normals, np.broadcast_to(-NORMAL, normals.shape), atol=1e-3)
     header = folders.header()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -144,6 +145,22 @@ def test_the_program_refuses_before_any_stage(
     for word in ("found:", "expected:", "do:"):
         assert word in error
     assert not (tmp_path / "logs" / "a" / "scene").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fills_up_on_the_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, "no more")
+
+    monkeypatch.setattr(program, "run", fail)
+    if number == errno.ENOSPC:
+        assert program.main([]) == 2
+        assert "the disk is full" in capsys.readouterr().err
+    else:
+        with pytest.raises(OSError, match="no more"):
+            program.main([])
 
 
 def test_the_program_without_arguments(capsys: pytest.CaptureFixture[str]) -> None:

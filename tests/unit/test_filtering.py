@@ -101,7 +101,7 @@ def test_without_weight_depth_is_unknown_and_touches_nothing() -> None:
     other = broken.copy()
     other[20:30, 30:44] = np.nan
     again = filter_depth(FilterOptions(), other, tissue(), weight)
-    np.testing.assert_array_equal(again, found), "what has no weight does not matter"
+    np.testing.assert_array_equal(again, found)  # what has no weight does not matter
 
 
 def test_nothing_with_weight_gives_nothing_known() -> None:

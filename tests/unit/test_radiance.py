@@ -102,7 +102,7 @@ def test_a_highlight_is_a_spherical_gaussian_around_the_direction_that_mirrors_t
     lights = [lit(60.0, 1, tilt) for tilt in (0.0, 0.1, 0.2, 0.3, -0.2)]
     half = [float(normalize(light.to_camera + light.to_lamp, dim=-1)[0, 2]) for light in lights]
     with torch.no_grad():
-        for part in (model.highlights.weight, model.highlights.bias, model.body[0].weight):
+        for part in (model.highlights.weight, model.highlights.bias, *model.body.parameters()):
             part.zero_()  # the lobe's axis is the normal, the body is the same everywhere
         model.highlights.bias[4] = 8.0
         bright = torch.cat([model(features(1), light) for light in lights])[:, 0].numpy()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from nerf.options import NerfOptions
-from nerf.refinement import refined, refinement_area
+from nerf.refinement import Evidence, refined, refinement_area
 from utils.types import BoolArray, FloatArray
 
 SHAPE = (24, 32)
 
 
-def flat(depth_mm: float = 80.0) -> FloatArray:
-    return np.full(SHAPE, depth_mm, np.float32)
+def flat(value: float = 80.0) -> FloatArray:
+    return np.full(SHAPE, value, np.float32)
 
 
 def everywhere() -> BoolArray:
@@ -22,6 +22,11 @@ def everywhere() -> BoolArray:
 
 def nowhere() -> BoolArray:
     return np.zeros(SHAPE, bool)
+
+
+def evidence(rendered_mm: FloatArray, residual: FloatArray | None = None, gain: float = 1.0) -> Evidence:
+    """Return rendered depth for which the other images speak (gain 1), against which (-1), or neither (NaN)."""
+    return Evidence(rendered_mm, flat(0.0) if residual is None else residual, flat(gain))
 
 
 def test_steep_places_highlights_and_holes_are_looked_at_within_tissue() -> None:
@@ -53,20 +58,25 @@ def test_rendered_depth_is_taken_where_the_colours_fit_and_the_depth_differs() -
     area[:, :10] = True
     residual = np.tile(np.linspace(0.01, 0.32, 32), (24, 1))
     offset = np.tile(np.concatenate([[3, 1, 5, 2, 9, 4, 6, 7, 8, 10], np.full(22, 20.0)]), (24, 1))
-    found = refined(depth, depth + offset, residual, area, 0.0)
+    found = refined(depth, evidence(depth + offset, residual), area, 0.0)
     # residual up to its median in the area: columns 0 to 4; difference from its 20th percentile, 2.8, upwards
     taken = found != depth
     assert set(np.flatnonzero(taken.any(0))) == {0, 2, 4}
     np.testing.assert_allclose(found[:, 4], 89.0)
 
 
+@pytest.mark.parametrize("gain", [-1.0, np.nan])
+def test_what_the_other_images_do_not_speak_for_is_not_taken(gain: float) -> None:
+    np.testing.assert_array_equal(refined(flat(), evidence(flat(85.0), gain=gain), everywhere(), 0.0), 80.0)
+
+
 def test_nothing_changes_outside_the_area() -> None:
     depth, area = flat(), nowhere()
     area[:, :10] = True
-    found = refined(depth, flat(85), np.zeros(SHAPE), area, 0.5)
+    found = refined(depth, evidence(flat(85.0)), area, 0.5)
     np.testing.assert_array_equal(found[:, 10:], 80)
     np.testing.assert_array_equal(found[:, :10], 85)
-    np.testing.assert_array_equal(depth, 80), "the old prior is not written into"
+    np.testing.assert_array_equal(depth, 80)  # the old prior is not written into
 
 
 def test_an_unknown_prior_takes_any_rendered_depth() -> None:
@@ -76,7 +86,7 @@ def test_an_unknown_prior_takes_any_rendered_depth() -> None:
     rendered[:, 0] = np.nan
     area = nowhere()
     area[:, :4] = True
-    found = refined(depth, rendered, np.full(SHAPE, 0.9), area, 0.0)
+    found = refined(depth, evidence(rendered, flat(0.9), gain=np.nan), area, 0.0)
     assert np.isnan(found[:, 0]).all()
     np.testing.assert_array_equal(found[:, 1:4], 83)
     np.testing.assert_array_equal(found[:, 4:], 80)
@@ -84,33 +94,37 @@ def test_an_unknown_prior_takes_any_rendered_depth() -> None:
 
 def test_without_renders_the_prior_stays() -> None:
     depth = flat()
-    np.testing.assert_array_equal(refined(depth, flat(np.nan), flat(np.nan), everywhere(), 0.5), depth)
-    np.testing.assert_array_equal(refined(depth, flat(90), np.zeros(SHAPE), nowhere(), 0.5), depth)
+    np.testing.assert_array_equal(refined(depth, evidence(flat(np.nan), flat(np.nan)), everywhere(), 0.5), depth)
+    np.testing.assert_array_equal(refined(depth, evidence(flat(90.0)), nowhere(), 0.5), depth)
 
 
-def spiky() -> tuple[FloatArray, FloatArray, FloatArray, BoolArray]:
-    """Return prior, render, residual and area: two spikes in the prior where the colours do not fit."""
+def spiky() -> tuple[FloatArray, BoolArray]:
+    """Return a prior with two spikes, and the area around them."""
     depth, area = flat(), nowhere()
     depth[12, 10], depth[12, 20] = 120.0, 100.0
     area[8:16, 6:26] = True
-    residual = np.zeros(SHAPE)
-    residual[12, [10, 20]] = 0.5
-    return depth, flat(80.0), residual, area
+    return depth, area
 
 
-def test_the_worst_of_what_still_disagrees_with_its_ring_takes_the_ring_s_median() -> None:
-    depth, rendered, residual, area = spiky()
-    found = refined(depth, rendered, residual, area, 0.5)
+def test_where_images_cannot_tell_the_worst_takes_the_median_of_its_surroundings() -> None:
+    depth, area = spiky()
+    silent = evidence(flat(), gain=np.nan)
+    found = refined(depth, silent, area, 0.5)
     assert found[12, 10] == 80.0  # 40 mm off is the worse half
     assert found[12, 20] == 100.0
-    assert refined(depth, rendered, residual, area, 1.0)[12, 20] == 80.0
-    np.testing.assert_array_equal(refined(depth, rendered, residual, area, 0.0), depth)
+    assert refined(depth, silent, area, 1.0)[12, 20] == 80.0
+    np.testing.assert_array_equal(refined(depth, silent, area, 0.0), depth)
+
+
+def test_where_images_speak_for_the_prior_nothing_is_smoothed() -> None:
+    depth, area = spiky()
+    np.testing.assert_array_equal(refined(depth, evidence(flat(), gain=-1.0), area, 1.0), depth)
 
 
 def test_a_lone_spike_is_smoothed() -> None:
-    depth, rendered, residual, area = spiky()
+    depth, area = spiky()
     depth[12, 20] = 80.0
-    assert refined(depth, rendered, residual, area, 0.5)[12, 10] == 80.0
+    assert refined(depth, evidence(flat(), gain=np.nan), area, 0.5)[12, 10] == 80.0
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,14 @@ def test_a_changed_option_redoes_exactly_what_depends_on_it(
     toys: Toys, stage: str, change: dict[str, Any], redone: list[str]
 ) -> None:
     toys.run()
-    toys.set(stage, **change)
+    toys.change(stage, **change)
     assert toys.run() == redone
     assert toys.run() == []
 
 
 def test_the_new_value_arrives_at_the_end(toys: Toys) -> None:
     toys.run()
-    toys.set("source", number=10)
+    toys.change("source", number=10)
     toys.run()
     assert toys.value("report") == 2 * 10 + 10
     assert toys.folders() == set(NAMES), "the old folders are gone"
@@ -76,7 +76,7 @@ def test_a_changed_version_redoes_the_stage_and_what_depends_on_it(toys: Toys) -
 def test_a_changed_input_file_redoes(toys: Toys, tmp_path: Path) -> None:
     file = tmp_path / "input.txt"
     file.write_text("1")
-    toys.set("source", file=str(file))
+    toys.change("source", file=str(file))
     toys.run()
     assert toys.value("double") == 2 * (3 + 1)
     file.touch()  # a new date alone is no change
@@ -88,9 +88,9 @@ def test_a_changed_input_file_redoes(toys: Toys, tmp_path: Path) -> None:
 
 def test_an_option_set_back_is_redone_too(toys: Toys) -> None:
     toys.run()
-    toys.set("double", factor=3)
+    toys.change("double", factor=3)
     toys.run()
-    toys.set("double", factor=2)
+    toys.change("double", factor=2)
     assert toys.run() == ["double", "report"]
     assert toys.value("double") == 6
 
@@ -105,7 +105,7 @@ def test_a_stage_that_does_not_apply_is_stamped_and_the_rest_goes_on(toys: Toys)
 
 
 def test_checks_of_all_chosen_stages_come_before_any_work(toys: Toys) -> None:
-    toys.set("source", number=-1)
+    toys.change("source", number=-1)
     with pytest.raises(InputError, match="negative"):
         toys.run()
     assert toys.diary == []
@@ -159,7 +159,7 @@ def test_a_missing_stage_is_asked_for(toys: Toys) -> None:
 
 def test_a_stale_upstream_is_refused(toys: Toys) -> None:
     toys.run()
-    toys.set("source", number=4)
+    toys.change("source", number=4)
     with pytest.raises(InputError) as caught:
         toys.run(only="double")
     assert "made from other options" in caught.value.found
@@ -170,7 +170,7 @@ def test_a_stale_upstream_is_refused(toys: Toys) -> None:
 
 def test_a_stale_stage_two_steps_up_is_refused_too(toys: Toys) -> None:
     toys.run()
-    toys.set("source", number=4)
+    toys.change("source", number=4)
     toys.run(only="source")
     with pytest.raises(InputError) as caught:
         toys.run(only="report")

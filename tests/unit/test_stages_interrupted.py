@@ -30,13 +30,13 @@ def test_a_crash_leaves_no_half_written_folder(toys: Toys, error: BaseException)
 @pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt()])
 def test_a_crash_keeps_the_old_finished_folder(toys: Toys, error: BaseException) -> None:
     toys.run()
-    toys.set("double", factor=5)
+    toys.change("double", factor=5)
     toys.during["double"] = raising(error)
     with pytest.raises(type(error)):
         toys.run()
     assert toys.folders() == set(NAMES)
     assert toys.value("double") == 6
-    toys.set("double", factor=2)
+    toys.change("double", factor=2)
     toys.during.clear()
     assert toys.run() == [], "with the old option the old folder still counts as finished"
 
@@ -60,7 +60,7 @@ def test_a_process_killed_while_replacing_leaves_something_to_go_on_from(toys: T
     toys.run()
     (toys.root / "double").rename(toys.root / "double.old")  # killed between the two renames
     assert toys.run() == ["double"]
-    toys.set("double", factor=4)
+    toys.change("double", factor=4)
     (toys.root / "double.old").mkdir(exist_ok=True)
     (toys.root / "double.old" / "rest.txt").write_text("from before")
     assert toys.run() == ["double", "report"]
@@ -88,7 +88,7 @@ def test_printing_options_do_not_stop_a_resumption(toys: Toys) -> None:
     with pytest.raises(KeyboardInterrupt):
         toys.run()
     toys.during.clear()
-    toys.set("train", printing=100)
+    toys.change("train", printing=100)
     toys.run()
     assert read_stamp(toys.root / "train")["summary"] == "1 steps"
 
@@ -99,9 +99,9 @@ def test_changed_options_or_inputs_discard_a_partial_folder(toys: Toys, change: 
     with pytest.raises(KeyboardInterrupt):
         toys.run()
     toys.during.clear()
-    toys.set("train", **change)
+    toys.change("train", **change)
     if not change:
-        toys.set("source", number=8)
+        toys.change("source", number=8)
     toys.run()
     assert read_stamp(toys.root / "train")["summary"] == f"{change.get('steps', 4)} steps"
 
@@ -117,7 +117,7 @@ def test_fresh_discards_a_partial_folder(toys: Toys) -> None:
 
 def test_a_resumable_stage_keeps_its_old_folder_until_it_is_done(toys: Toys) -> None:
     toys.run()
-    toys.set("train", steps=6)
+    toys.change("train", steps=6)
     toys.during["step"] = interrupt_after(5)
     with pytest.raises(KeyboardInterrupt):
         toys.run()

@@ -1,0 +1,75 @@
+"""The judge between depths: other training images agree with the true depth and not with wrong ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nerf.agreement import Agreement
+from nerf.rays import Cameras
+from nerf.views import PixelPool
+from tests.synthetic import BALL_ON_WALL, parallel_rig, path, render
+from utils.types import FloatArray
+
+VIEWS = 8
+CAMERA = parallel_rig(112, 96).left
+INNER = (slice(16, -16), slice(16, -16))
+
+
+@pytest.fixture(scope="module")
+def seen() -> tuple[PixelPool, FloatArray]:
+    """Return a pool of a ball seen from eight places, and the true depth (v, h, w)."""
+    poses = path(VIEWS)
+    views = [render(BALL_ON_WALL, CAMERA, pose, wavelength_mm=8.0) for pose in poses]
+    count = CAMERA.width * CAMERA.height
+    world_from = torch.tensor(poses[:, :3], dtype=torch.float32)
+    intrinsics = torch.tensor([[CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy]] * VIEWS)
+    zeros = torch.zeros(VIEWS * count, dtype=torch.float16)
+    pool = PixelPool(
+        views=[("left", str(number)) for number in range(VIEWS)],
+        cameras=Cameras(intrinsics, world_from, world_from, torch.arange(VIEWS)),
+        starts=torch.arange(VIEWS + 1) * count,
+        widths=torch.full((VIEWS,), CAMERA.width),
+        rgb=torch.tensor(np.concatenate([view.rgb.reshape(-1, 3) for view in views])),
+        depth=torch.tensor(np.concatenate([view.depth_mm.ravel() for view in views]), dtype=torch.float32),
+        sigma=zeros,
+        half_width=zeros,
+        confidence=zeros,
+        importance=zeros,
+        normal=torch.zeros(VIEWS * count, 3, dtype=torch.int8),
+        tissue=torch.ones(VIEWS * count, dtype=torch.bool),
+        highlight=torch.zeros(VIEWS * count, dtype=torch.bool),
+    )
+    return pool, np.stack([view.depth_mm for view in views])
+
+
+def test_images_agree_with_the_truth_and_not_with_other_depths(seen: tuple[PixelPool, FloatArray]) -> None:
+    pool, truth = seen
+    judge = Agreement(pool)
+    right = judge.difference(0, truth[0])[INNER]
+    for factor in (0.93, 0.97, 1.03, 1.07):
+        wrong = judge.difference(0, factor * truth[0])[INNER]
+        assert np.nanmean(wrong) > 2 * np.nanmean(right), factor
+        assert np.nanmean(wrong > right) > 0.85
+    assert np.isfinite(right).mean() > 0.95
+
+
+def test_unknown_depth_cannot_be_judged(seen: tuple[PixelPool, FloatArray]) -> None:
+    pool, truth = seen
+    depth = truth[3].copy()
+    depth[40:50, 40:50] = np.nan
+    found = Agreement(pool).difference(3, depth)
+    assert np.isnan(found[40:50, 40:50]).all()
+    assert np.isfinite(found[60:80, 60:80]).all()
+
+
+def test_brightness_and_contrast_do_not_count(seen: tuple[PixelPool, FloatArray]) -> None:
+    pool, truth = seen
+    plain = Agreement(pool).difference(0, truth[0])[INNER]
+    darker = pool.rgb.clone()
+    darker[pool.view_slice(2)] = (0.7 * darker[pool.view_slice(2)].float() + 20).round().to(torch.uint8)
+    pool.rgb, original = darker, pool.rgb
+    changed = Agreement(pool).difference(0, truth[0])[INNER]
+    pool.rgb = original
+    assert abs(float(np.nanmean(changed) / np.nanmean(plain)) - 1) < 0.3
