@@ -49,7 +49,7 @@ def composite(density: Tensor, z: Tensor, edges: Tensor, direction_norm: Tensor)
     alpha = 1 - exp(-density dz |d|), w_i = alpha_i prod_{j<i} (1 - alpha_j)  (Mildenhall et al. 2020, eq. 3).
     """
     optical = density * (edges[:, 1:] - edges[:, :-1]) * direction_norm[:, None]
-    before = torch.cumsum(optical, dim=1) - optical
+    before = functional.pad(torch.cumsum(optical, dim=1)[:, :-1], (1, 0))
     return _summary(torch.exp(-before) * -torch.expm1(-optical), z)
 
 
@@ -70,7 +70,7 @@ def composite_surface(distance: Tensor, z: Tensor, blur: Tensor) -> Composite:
     passed = functional.logsigmoid(s)
     drop = (passed[:, :-1] - passed[:, 1:]).clamp_min(0.0)
     alpha = -torch.expm1(-drop)
-    survived = torch.cumsum(drop, dim=1) - drop
+    survived = functional.pad(torch.cumsum(drop, dim=1)[:, :-1], (1, 0))
     piece = torch.exp(-survived) * alpha
     share = _stopping_share(s)
     nothing = torch.zeros_like(piece[:, :1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +52,6 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     if skipped(nerf):
         raise NotApplicable(f"no field to render ({skipped(nerf)})")
     dataset, placed = Scene.load(scene), load_poses(poses)
-    torch.set_num_threads(os.cpu_count() or 1)
     model, _ = load_model(nerf, choose_device(options.device))
     trained = TrainingDepth(dataset, placed, training_depth(nerf, prior))
     names = [name for name in dataset.names if placed.placed(name)]

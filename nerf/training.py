@@ -5,21 +5,18 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from nerf.fields import FieldOptions
+from nerf.checkpoints import CHECKPOINT, save_checkpoint, start_from
 from nerf.model import SceneModel, Shape
 from nerf.options import NerfOptions as NerfOptions
-from nerf.radiance import RadianceOptions
 from nerf.rays import Box
 from nerf.refinement import refine_pool
 from nerf.trainer import Losses, Trainer
@@ -31,7 +28,6 @@ from utils.stages import skipped
 from utils.types import FloatArray, Poses
 
 VERSION = 1
-CHECKPOINT = "checkpoint.pt"
 # Nearly parallel eyes share one lamp between them; on a verged rig the lamp starts at the left eye.
 SMALL_BASELINE_MM = 20.0
 BOX_MARGIN = 0.08
@@ -72,17 +68,19 @@ def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Pat
     dataset, placed = Scene.load(scene), load_poses(poses)
     device = choose_device(options.device)
     # The steps of a plane field are many small operations: a second thread waits more than it works.
-    torch.set_num_threads(1 if options.field == "planes" else (os.cpu_count() or 1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if options.field == "planes" else threads)
     trainer = build_trainer(options, dataset, placed, prior, device)
     checkpoint = out / CHECKPOINT
     if checkpoint.exists():
         _resume(trainer, checkpoint, out)
     elif options.ft_path:
-        _start_from(trainer, Path(options.ft_path))
+        start_from(trainer, Path(options.ft_path))
     began = time.monotonic()
     first = trainer.step
     last = _train(trainer, out)
     seconds = time.monotonic() - began
+    torch.set_num_threads(threads)
     _write_model(options, trainer, out)
     checkpoint.unlink(missing_ok=True)
     rate = (trainer.step - first) * options.N_rand / max(seconds, 1e-9)
@@ -165,7 +163,7 @@ def _mean_axes(world_from_cameras: FloatArray) -> FloatArray:
 def _train(trainer: Trainer, out: Path) -> float:
     """Run the remaining steps; return the PSNR of the last printed window."""
     options, window = trainer.options, []
-    psnr = float("nan")
+    psnr, refining = float("nan"), False
     began, from_step = time.monotonic(), trainer.step
     bar = tqdm(total=options.N_iters, initial=trainer.step, desc="nerf", unit="step", mininterval=1.0)
     try:
@@ -182,11 +180,14 @@ def _train(trainer: Trainer, out: Path) -> float:
                 _write_progress(out, trainer, losses, psnr, rate)
             number = options.refine_round_after(trainer.step)
             if number is not None:
+                refining = True
                 _refine(trainer, out, number)
+                refining = False
             if trainer.step % options.i_weights == 0 and trainer.step < options.N_iters:
                 save_checkpoint(trainer, out)
     except KeyboardInterrupt:
-        save_checkpoint(trainer, out)
+        if trainer.between_steps and not refining:
+            save_checkpoint(trainer, out)
         raise
     finally:
         bar.close()
@@ -214,40 +215,10 @@ def _refine(trainer: Trainer, out: Path, number: int) -> None:
         save_maps(folder, side, name, depth_mm=depth.reshape(-1, int(trainer.pool.widths[index])))
 
 
-def save_checkpoint(trainer: Trainer, out: Path) -> None:
-    """Write the whole state so that a crash leaves the old checkpoint or the new one."""
-    partial = out / (CHECKPOINT + ".partial")
-    torch.save({"made_for": _architecture(trainer.options), **trainer.state()}, partial)
-    os.replace(partial, out / CHECKPOINT)
-
-
 def _resume(trainer: Trainer, checkpoint: Path, out: Path) -> None:
     trainer.restore(torch.load(checkpoint, weights_only=True, map_location=trainer.device))
     _cut_progress(out / "train.csv", trainer.step)
     log.info("nerf: resumed at step %d", trainer.step)
-
-
-def _start_from(trainer: Trainer, path: Path) -> None:
-    """Take weights from another run's checkpoint. Raises InputError when it belongs to another architecture."""
-    state = torch.load(path, weights_only=True, map_location=trainer.device)
-    wanted, found = _architecture(trainer.options), state.get("made_for", {})
-    different = [key for key in wanted if found.get(key) != wanted[key]]
-    ours = {key: tuple(value.shape) for key, value in trainer.model.state_dict().items()}
-    theirs = {key: tuple(value.shape) for key, value in state.get("model", {}).items()}
-    if different or ours != theirs:
-        shapes = ", ".join([key for key in ours if theirs.get(key) != ours[key]][:3])
-        raise InputError(
-            f"--ft_path {path} is a checkpoint of another configuration",
-            found=", ".join(f"{key} {found.get(key)}" for key in different) or f"other shapes of {shapes}",
-            expected=", ".join(f"{key} {wanted[key]}" for key in different) or "tensors of this scene's sizes",
-            do="give the options that the checkpoint was made with, or leave --ft_path out",
-        )
-    trainer.model.load_state_dict(state["model"])
-
-
-def _architecture(options: NerfOptions) -> dict[str, Any]:
-    names = [field.name for field in (*fields(FieldOptions), *fields(RadianceOptions))]
-    return {name: getattr(options, name) for name in names}
 
 
 def _write_progress(out: Path, trainer: Trainer, losses: Losses, psnr: float, rate: float) -> None:

@@ -23,7 +23,7 @@ View = tuple[Side, str]
 NORMAL_SMOOTHING_PX = 2.0
 # A prior below this confidence says where to look, over the widest interval, and nothing more: it fills holes, and
 # what it fills them with may stand before the surface and hide it.
-DOUBTFUL = 0.4
+DOUBTFUL = 0.1
 
 
 def cameras_of(scene: Scene, poses: Poses, views: list[View], frames: list[str]) -> Cameras:
