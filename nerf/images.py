@@ -77,4 +77,6 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     final = model.render(rays, z, bounds, gains)
     geometry = final.geometry
     extra = torch.stack([geometry.depth, geometry.median, geometry.spread, geometry.opacity], dim=1)
-    return torch.cat([final.rgb, extra], dim=1)
+    # Where hardly anything was found there is no colour either: dark, as what no surface sends back.
+    rgb = final.rgb * (2.0 * geometry.opacity).clamp(max=1.0)[:, None]
+    return torch.cat([rgb, extra], dim=1)
