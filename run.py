@@ -14,7 +14,7 @@ from monocular import poses
 from nerf import filtering, rendering, training
 from utils.artifacts import read_json
 from utils.errors import InputError
-from utils.experiment import ExperimentOptions, open_experiment, require_motion
+from utils.experiment import ExperimentOptions, open_experiment, require_motion, say_error
 from utils.options import parse_options
 from utils.phantom import PhantomOptions, ensure_phantom
 from utils.reference_flags import RETIRED
@@ -77,12 +77,12 @@ def main(argv: list[str]) -> int:
     try:
         run(*parse_options(SECTIONS, RETIRED, argv))
     except InputError as error:
-        print(f"\nerror: {error}", file=sys.stderr)
+        say_error(str(error))
         return 2
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print("\nerror: the disk is full; finished stages are kept. Free some space, run again", file=sys.stderr)
+        say_error("the disk is full; finished stages are kept. Free some space, run again")
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted: finished stages are kept; the same command goes on from here", file=sys.stderr)

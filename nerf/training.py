@@ -165,7 +165,7 @@ def _train(trainer: Trainer, out: Path) -> float:
     options, window = trainer.options, []
     psnr, refining = float("nan"), False
     began, from_step = time.monotonic(), trainer.step
-    bar = tqdm(total=options.N_iters, initial=trainer.step, desc="nerf", unit="step", mininterval=1.0)
+    bar = tqdm(total=options.N_iters, initial=trainer.step, desc="nerf", unit="step")
     try:
         while trainer.step < options.N_iters:
             losses = trainer.advance()

@@ -160,7 +160,11 @@ def _hint(rig: Rig, left: FloatArray, right: FloatArray) -> str:
     before = _fit(rig, left, right)
     for words, right_from_left in usual.items():
         other = _fit(replace(rig, right_from_left=right_from_left), left, right)
-        if other.explains and not (before.explains and other.row_px > before.row_px / 2):
+        if (
+            other.explains
+            and other.row_px <= WARN_ROW_PX
+            and not (before.explains and other.row_px > before.row_px / 2)
+        ):
             return f". It fits ({other.row_px:.2f} px) if {words}"
     return ""
 

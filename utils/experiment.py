@@ -69,6 +69,14 @@ def open_experiment(options: ExperimentOptions) -> tuple[Path, logging.Logger]:
     return root, _open_log(root / "run.log")
 
 
+def say_error(message: str) -> None:
+    """Print an error for eyes, and keep it in the experiment's log where there is one already."""
+    print(f"\nerror: {message}", file=sys.stderr)
+    for handler in logging.getLogger("specula").handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(logging.LogRecord("specula", logging.ERROR, "", 0, message, None, None))
+
+
 def require_motion(options: ExperimentOptions, images: Path) -> None:
     """Refuse stages that need camera motion where there is one frame and a flag names such a stage."""
     named = [name for name in (*options.only.split(","), options.start, options.until) if name in NEEDS_MOTION]

@@ -127,12 +127,13 @@ def read_map(path: Path) -> NDArray[Any]:
 
 
 def colour_depth(depth_mm: FloatArray) -> NDArray[np.uint8]:
-    """Return a picture (h, w, 3) of depth for eyes: turbo over its 2nd to 98th percentile, unknown black."""
+    """Return a picture (h, w, 3) of depth for eyes: turbo from near (blue) to far (red),
+    over its 2nd to 98th percentile; unknown black."""
     known = np.isfinite(depth_mm)
     if not known.any():
         return np.zeros((*depth_mm.shape, 3), np.uint8)
     low, high = np.percentile(depth_mm[known], [2, 98])
     scaled = (np.nan_to_num(depth_mm) - low) / max(high - low, 1e-9)
-    coloured = cv2.applyColorMap((255 * (1.0 - scaled.clip(0, 1))).astype(np.uint8), cv2.COLORMAP_TURBO)
+    coloured = cv2.applyColorMap((255 * scaled.clip(0, 1)).astype(np.uint8), cv2.COLORMAP_TURBO)
     coloured[~known] = 0
     return np.asarray(cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB), np.uint8)
