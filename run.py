@@ -27,7 +27,14 @@ STAGES = [
     Stage("matches", matches.run, matches.MatchOptions, ("scene",), matches.VERSION, check=matches.check),
     Stage("poses", poses.run, poses.PosesOptions, ("scene", "matches"), poses.VERSION, poses.files, poses.check),
     Stage("stereo", stereo.run, stereo.StereoOptions, ("scene", "matches"), stereo.VERSION, check=stereo.check),
-    Stage("prior", prior.run, prior.PriorOptions, ("scene", "matches", "poses", "stereo"), prior.VERSION),
+    Stage(
+        "prior",
+        prior.run,
+        prior.PriorOptions,
+        ("scene", "matches", "poses", "stereo"),
+        prior.VERSION,
+        check=prior.check,
+    ),
     Stage(
         "nerf",
         training.run,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import zipfile
@@ -22,8 +23,10 @@ CHECKPOINT = "checkpoint.pt"
 
 def save_checkpoint(trainer: Trainer, out: Path) -> None:
     """Write the whole state so that a crash leaves the old checkpoint or the new one."""
-    partial = out / (CHECKPOINT + ".partial")
-    torch.save({"made_for": _architecture(trainer.options), **trainer.state()}, partial)
+    partial, data = out / (CHECKPOINT + ".partial"), io.BytesIO()
+    torch.save({"made_for": _architecture(trainer.options), **trainer.state()}, data)
+    # Written by Python, whose error names a full disk; torch's does not.
+    partial.write_bytes(data.getvalue())
     os.replace(partial, out / CHECKPOINT)
 
 

@@ -42,7 +42,8 @@ class TrainingDepth:
         own = self.poses.world_from(side, name)
         sources = list(self.depth_mm)
         others = np.array([self.poses.world_from(*source) for source in sources])
-        typical = float(np.nanmedian(self.depth_mm[sources[0]]))
+        medians = [np.nanmedian(depth) for depth in self.depth_mm.values() if np.isfinite(depth).any()]
+        typical = float(np.median(medians))
         chosen = [sources[index] for index in nearest_views(own, others, typical, NEIGHBOURS)]
         maps = [self._warp(source, view) for source in chosen]
         with np.errstate(all="ignore"):

@@ -36,7 +36,7 @@ class RenderOptions:
 
     chunk: int = option(16384, "rays rendered at a time", affects_result=False)
     device: str = option("auto", "auto, cpu or cuda")
-    video_fps: int = option(12, "frames a second of the videos")
+    video_fps: int = option(12, "frames a second of the videos", affects_result=False)
 
 
 @dataclass(frozen=True)

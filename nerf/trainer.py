@@ -93,7 +93,7 @@ class Trainer:
         total = total + OPACITY_LOSS_WEIGHT * see_through
         total = total + LAMP_LOSS_WEIGHT * self.model.lamp_shift().square().sum()
         with torch.no_grad():
-            plain = weight >= 1.0
+            plain = ~self.pool.highlight[pixels].to(self.device)
             squared = ((rendered.rgb.clamp(max=1.0) - target) ** 2)[plain].mean()
             psnr = -10.0 * torch.log10(squared.clamp_min(1e-10))
         return Losses(total, colour.detach(), depth.detach(), psnr)

@@ -52,6 +52,17 @@ def check(options: NerfOptions) -> None:
             expected="0 < near <= far < 1, as shares of the prior's depth (not distances)",
             do="take 0.01 and 0.1, or leave them out",
         )
+    whole = (options.depth_refine_period, options.i_print, options.i_weights)
+    shares = (options.mask_guide_sample_rate, options.free_samples, options.depth_refine_quantile)
+    if min(whole) < 1 or min(shares) < 0.0 or max(shares) > 1.0:
+        raise InputError(
+            "an interval or a share of the training is out of range",
+            found=f"depth_refine_period, i_print, i_weights {whole}; mask_guide_sample_rate, free_samples, "
+            f"depth_refine_quantile {shares}",
+            expected="intervals of 1 and more, shares between 0 and 1",
+            do="correct the configuration",
+        )
+    choose_device(options.device)
     if options.ft_path and not Path(options.ft_path).exists():
         raise InputError(
             f"--ft_path {options.ft_path}: no such file",

@@ -22,8 +22,8 @@ from utils.types import FloatArray, Poses, Side
 View = tuple[Side, str]
 NORMAL_SMOOTHING_PX = 2.0
 # A prior below this confidence says where to look, over the widest interval, and nothing more: it fills holes, and
-# what it fills them with may stand before the surface and hide it.
-DOUBTFUL = 0.1
+# what it fills them with may stand before the surface and hide it. Highlights lower the confidence without that.
+DOUBTFUL, DOUBTFUL_HIGHLIGHT = 0.4, 0.19
 
 
 def cameras_of(scene: Scene, poses: Poses, views: list[View], frames: list[str]) -> Cameras:
@@ -102,7 +102,8 @@ class PixelPool:
         starts, widths = [0], list[int]()
         for side, name in views:
             maps = load_maps(prior, side, name)
-            depth, sure = maps["depth_mm"], maps["confidence"] >= DOUBTFUL
+            depth, confidence = maps["depth_mm"], np.nan_to_num(maps["confidence"])
+            sure = confidence >= np.where(maps["highlight"], DOUBTFUL_HIGHLIGHT, DOUBTFUL)
             half = half_width(depth, np.where(sure, maps["error"], np.nan), *limits)
             sigma = guide_sigma(half, maps["confidence"], depth)
             rotation = cameras.world_from_camera[len(widths), :, :3].numpy()

@@ -43,7 +43,7 @@ class Dataset:
 
     def mask(self, side: Side, name: str) -> Path | None:
         """Return the mask file of one image, None where all is tissue."""
-        return find_map(self.folder / MASK_FOLDER[side], name)
+        return find_map(self.folder / MASK_FOLDER[side], name, IMAGE_ENDINGS)
 
 
 def read_dataset(folder: Path, image_dir: str, *, use_right: bool, need_right: bool) -> Dataset:

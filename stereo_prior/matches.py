@@ -40,8 +40,10 @@ class MatchOptions:
     resize: tuple[int, ...] = option((640, 480), "width and height at which the rectified images are matched")
     match_max_dy: float = option(20.0, "largest row difference of a match, px of the --resize size")
     match_min_confidence: float = option(0.4, "smallest confidence of a match of a learned matcher")
-    viz: bool = option(True, "draw the matches of every frame")
-    allow_bad_calibration: bool = option(False, "go on where the matches contradict the calibration")
+    viz: bool = option(True, "draw the matches of every frame", affects_result=False)
+    allow_bad_calibration: bool = option(
+        False, "go on where the matches contradict the calibration", affects_result=False
+    )
 
 
 @dataclass(frozen=True)

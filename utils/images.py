@@ -32,9 +32,9 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
-def find_map(folder: Path, name: str) -> Path | None:
-    """Return the file of a frame in a folder of masks or truth maps, whatever its ending; None if absent."""
-    for ending in MAP_ENDINGS:
+def find_map(folder: Path, name: str, endings: tuple[str, ...] = MAP_ENDINGS) -> Path | None:
+    """Return the file of a frame in a folder of truth maps (or masks), whatever its ending; None if absent."""
+    for ending in endings:
         path = folder / f"{name}{ending}"
         if path.exists():
             return path
@@ -65,8 +65,11 @@ def write_rgb(path: Path, image: NDArray[np.uint8]) -> None:
     """Write an (h, w, 3) RGB or (h, w) grey uint8 image; the ending chooses the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    if not cv2.imwrite(str(path), bgr):
-        raise OSError(f"{path} could not be written")
+    # Encoded first and written by Python, whose errors say what is wrong (a full disk, rights).
+    encoded, data = cv2.imencode(path.suffix, bgr)
+    if not encoded:
+        raise ValueError(f"{path} could not be encoded")
+    path.write_bytes(data.tobytes())
 
 
 def read_mask(path: Path) -> BoolArray:
