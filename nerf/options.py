@@ -37,7 +37,7 @@ class NerfOptions(FieldOptions, RadianceOptions):
     ft_path: str = option("", "start from the weights in the checkpoint.pt of an interrupted training")
     device: str = option("auto", "auto, cpu or cuda")
     i_print: int = option(250, "steps between lines in train.csv and the log", affects_result=False)
-    i_weights: int = option(1000, "steps between checkpoints", affects_result=False)
+    i_weights: int = option(250, "steps between checkpoints", affects_result=False)
 
     @property
     def guided(self) -> bool:

@@ -44,7 +44,6 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(options.seed)
         self.device_generator = torch.Generator(device).manual_seed(options.seed)
         self.step = 0
-        self.between_steps = True
         self.lrate = options.lrate or (0.02 if options.field == "planes" else 5e-4)
         light = [model.exposure.log_gain, model.lamp_left, model.radiance.falloff]
         network = [p for p in model.radiance.parameters() if p is not model.radiance.falloff]
@@ -62,8 +61,7 @@ class Trainer:
         self.median_depth_mm = float(known.median()) if len(known) else model.shape.reference_mm
 
     def advance(self) -> Losses:
-        """Do one step. An interrupt in its middle leaves `between_steps` false: that state is no checkpoint."""
-        self.between_steps = False
+        """Do one step."""
         self._set_rates()
         self.model.sharpen(self.step / self.options.N_iters)
         pixels = self._draw()
@@ -72,7 +70,6 @@ class Trainer:
         losses.total.backward()
         self.optimiser.step()
         self.step += 1
-        self.between_steps = True
         return losses
 
     def losses(self, pixels: Tensor) -> Losses:

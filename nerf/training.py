@@ -174,7 +174,7 @@ def _mean_axes(world_from_cameras: FloatArray) -> FloatArray:
 def _train(trainer: Trainer, out: Path) -> float:
     """Run the remaining steps; return the PSNR of the last printed window."""
     options, window = trainer.options, []
-    psnr, refining = float("nan"), False
+    psnr = float("nan")
     began, from_step = time.monotonic(), trainer.step
     bar = tqdm(total=options.N_iters, initial=trainer.step, desc="nerf", unit="step")
     try:
@@ -191,15 +191,9 @@ def _train(trainer: Trainer, out: Path) -> float:
                 _write_progress(out, trainer, losses, psnr, rate)
             number = options.refine_round_after(trainer.step)
             if number is not None:
-                refining = True
                 _refine(trainer, out, number)
-                refining = False
             if trainer.step % options.i_weights == 0 and trainer.step < options.N_iters:
                 save_checkpoint(trainer, out)
-    except KeyboardInterrupt:
-        if trainer.between_steps and not refining:
-            save_checkpoint(trainer, out)
-        raise
     finally:
         bar.close()
     return psnr
