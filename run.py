@@ -1,6 +1,5 @@
 """Run Specula: read the options, then bring the stages up to date, one after the other."""
 
-import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,54 +12,15 @@ from export import cloud
 from monocular import poses
 from nerf import filtering, rendering, training
 from utils.artifacts import read_json
-from utils.errors import InputError
+from utils.errors import InputError, disk_trouble
 from utils.experiment import ExperimentOptions, open_experiment, require_motion, say_error
 from utils.options import parse_options
 from utils.phantom import PhantomOptions, ensure_phantom
 from utils.reference_flags import RETIRED
-from utils.stages import Stage, choose, run_stages, skipped
+from utils.stages import choose, run_stages, skipped
 
-SCORED = ("scene", "matches", "poses", "stereo", "prior", "nerf", "render", "filter", "export")
-
-STAGES = [
-    Stage("scene", scene.run, scene.SceneOptions, (), scene.VERSION, scene.files, scene.check),
-    Stage("matches", matches.run, matches.MatchOptions, ("scene",), matches.VERSION, check=matches.check),
-    Stage("poses", poses.run, poses.PosesOptions, ("scene", "matches"), poses.VERSION, poses.files, poses.check),
-    Stage("stereo", stereo.run, stereo.StereoOptions, ("scene", "matches"), stereo.VERSION, check=stereo.check),
-    Stage(
-        "prior",
-        prior.run,
-        prior.PriorOptions,
-        ("scene", "matches", "poses", "stereo"),
-        prior.VERSION,
-        check=prior.check,
-    ),
-    Stage(
-        "nerf",
-        training.run,
-        training.NerfOptions,
-        ("scene", "poses", "prior"),
-        training.VERSION,
-        check=training.check,
-        resumable=True,
-    ),
-    Stage(
-        "render", rendering.run, rendering.RenderOptions, ("scene", "poses", "prior", "nerf"), rendering.VERSION
-    ),
-    Stage("filter", filtering.run, filtering.FilterOptions, ("scene", "render"), filtering.VERSION),
-    Stage(
-        "export", cloud.run, cloud.ExportOptions, ("scene", "poses", "prior", "render", "filter"), cloud.VERSION
-    ),
-    Stage(
-        "evaluation",
-        evaluation.run,
-        evaluation.EvaluationOptions,
-        SCORED,
-        evaluation.VERSION,
-        evaluation.files,
-        evaluation.check,
-    ),
-]
+_MODULES = (scene, matches, poses, stereo, prior, training, rendering, filtering, cloud, evaluation)
+STAGES = [module.STAGE for module in _MODULES]
 SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions} | {s.name: s.options for s in STAGES}
 
 
@@ -80,16 +40,17 @@ def run(options: dict[str, Any], notices: list[str]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Return the exit status: 0 done, 2 a mistake in the input, 130 interrupted."""
+    """Return the exit status: 0 done, 2 a mistake in the input or a disk in trouble, 130 interrupted."""
     try:
         run(*parse_options(SECTIONS, RETIRED, argv))
     except InputError as error:
         say_error(str(error))
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        trouble = disk_trouble(error)
+        if trouble is None:
             raise
-        say_error("the disk is full; finished stages are kept. Free some space, run again")
+        say_error(str(trouble))
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted: finished stages are kept; the same command goes on from here", file=sys.stderr)

@@ -31,10 +31,9 @@ from evaluation.tables import latex_table, markdown_table
 from utils.artifacts import read_json, write_json
 from utils.errors import NotApplicable
 from utils.scene import Scene
-from utils.stages import peak_memory_mb, read_stamp
+from utils.stages import Stage, peak_memory_mb, read_stamp
 from utils.types import ARBITRARY_UNITS, Side
 
-VERSION = 1
 PROTOCOL = "default"
 
 _POSE_KEYS = ("n_registered", "n_frames", "reprojection_px", "metric")
@@ -117,7 +116,7 @@ def _finished(inputs: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:
 
 def _is_metric(report: Mapping[str, Any], scene: Scene) -> bool:
     """Whether lengths are millimetres: what the poses say; without poses, whether a pair is calibrated."""
-    return bool(report["metric"]) if "metric" in report else scene.rig.stereo
+    return bool(report["metric"]) if "metric" in report else "right" in scene.sides
 
 
 def _is_plain(value: Any) -> bool:
@@ -216,3 +215,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
     if not metrics["metric"]:
         parts.append(ARBITRARY_UNITS)
     return ", ".join(parts) or "nothing to score: neither truth nor renders"
+
+
+SCORED = ("scene", "matches", "poses", "stereo", "prior", "nerf", "render", "filter", "export")
+STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, files=files, check=check)

@@ -19,10 +19,8 @@ from utils.geometry import normals_from_depth, pixel_grid, transform, unproject
 from utils.images import write_rgb
 from utils.options import option
 from utils.scene import Scene, load_poses
-from utils.stages import skipped
+from utils.stages import Stage, skipped
 from utils.types import ARBITRARY_UNITS, BoolArray, FloatArray, Poses, Side
-
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,19 @@ class ExportOptions:
     cloud_voxel: float = option(0.0, "side of the voxels that keep one point each, mm; 0: one pixel's footprint")
     cloud_min_confidence: float = option(0.3, "points below this confidence are left out")
     cloud_max_angle: float = option(75.0, "surfaces seen more obliquely than this, degrees, are left out")
+
+
+def check(options: ExportOptions) -> None:
+    """Raise InputError for options that no point can pass."""
+    numbers = (options.cloud_voxel, options.cloud_min_confidence, options.cloud_max_angle)
+    in_range = numbers[0] >= 0 and 0 <= numbers[1] <= 1 and 0 < numbers[2] <= 90
+    if not in_range:
+        raise InputError(
+            "an option of the point cloud is out of range",
+            found="cloud_voxel {:g}, cloud_min_confidence {:g}, cloud_max_angle {:g}".format(*numbers),
+            expected="cloud_voxel 0 or more (mm), cloud_min_confidence 0 to 1, cloud_max_angle above 0 to 90",
+            do="correct the flag",
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ def run(
         confidence = _confidence(maps, known)
         usable = _usable(dataset, side, name, depth) & (confidence >= options.cloud_min_confidence)
         clouds.append(_view_cloud(options, dataset, placed, (side, name), depth, maps["rgb"], confidence, usable))
-    metric = placed.metric if placed else dataset.rig.stereo
+    metric = placed.metric if placed else "right" in dataset.sides
     footprints_mm = np.concatenate([cloud[1] for cloud in clouds])
     if not len(footprints_mm):
         raise InputError(
@@ -169,3 +180,7 @@ def _view_cloud(
         confidence[chosen].astype(float),
     )
     return cloud, depth_mm[chosen] / camera.fx
+
+
+READS = ("scene", "poses", "prior", "render", "filter")
+STAGE = Stage("export", run, ExportOptions, READS, check=check)

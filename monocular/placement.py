@@ -28,6 +28,7 @@ _SMALLEST_SHARE_IN_THREE = 0.3
 _FEWEST_SCALE_PAIRS = 20
 _FEWEST_LANDMARKS = 30
 _SAME_FEATURE_PX = 1.5
+_SAME_SCALE = 0.02  # what stereo matches can tell
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,8 @@ def place_by_file(task: Task) -> Placement:
     if task.stereo and task.matches is not None:
         factor = _scale_from_stereo(task, given)
         words = "stereo matches beside the points that the file's poses give"
+        if given.perhaps_mm and abs(factor - 1.0) < _SAME_SCALE:
+            factor, words = 1.0, f"from the file: stereo matches say {factor:.4f} mm a unit"
         return _triangulate_file(task, given, factor, task.sides, words)
     return _triangulate_file(task, given, None, ("left",), "")
 

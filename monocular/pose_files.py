@@ -25,14 +25,15 @@ class FilePoses:
     """Poses as a file gives them, in its own world and scale.
 
     `sfm_from_left` (n, 4, 4) camera-to-world, OpenCV axes, in the order of the scene's frames, NaN where the
-    file has none; `metric` True when lengths are mm, `scale_mm` mm per unit where the file reveals it
-    (both eyes of a calibrated rig); `warnings` in words.
+    file has none; `metric` True when lengths are mm, `perhaps_mm` when the file does not say, `scale_mm` mm per
+    unit where the file reveals it (both eyes of a calibrated rig); `warnings` in words.
     """
 
     sfm_from_left: FloatArray
     metric: bool
     scale_mm: float | None = None
     warnings: list[str] = field(default_factory=list)
+    perhaps_mm: bool = False
 
 
 def read_poses(path: Path, names: Sequence[str], rig: Rig, folder: Path) -> FilePoses:
@@ -49,6 +50,26 @@ def read_poses(path: Path, names: Sequence[str], rig: Rig, folder: Path) -> File
     """
     if path.is_dir():
         return _read_colmap(path, names, rig, folder)
+    loaded = _load(path)
+    if isinstance(loaded, dict):
+        return _read_npz(path, loaded, names)
+    return _read_llff(path, loaded, names, rig.left)
+
+
+def check_poses(path: Path, names: Sequence[str]) -> None:
+    """Raise InputError for a file that cannot give poses, as far as that shows without the calibration."""
+    if path.is_dir():
+        _require_model(path)
+        return
+    loaded = _load(path)
+    if isinstance(loaded, dict):
+        _read_npz(path, loaded, names)
+    else:
+        _llff_poses(path, loaded, names)
+
+
+def _load(path: Path) -> FloatArray | dict[str, FloatArray]:
+    """Read the array of an npy file, or those of an npz file by name."""
     if not path.exists():
         raise InputError(
             f"--poses file: {path} does not exist",
@@ -66,12 +87,19 @@ def read_poses(path: Path, names: Sequence[str], rig: Rig, folder: Path) -> File
             do="write it again with numpy.save or numpy.savez",
         ) from error
     if isinstance(loaded, np.ndarray):
-        return _read_llff(path, loaded, names, rig.left)
+        return loaded
     with loaded:
-        return _read_npz(path, {key: loaded[key] for key in loaded.files}, names, rig)
+        return {key: loaded[key] for key in loaded.files}
 
 
 def _read_llff(path: Path, rows: FloatArray, names: Sequence[str], camera: Camera) -> FilePoses:
+    """Read poses, and compare height, width and focal length with the calibration."""
+    poses = _llff_poses(path, rows, names)
+    warnings = _compare_focal(rows[0, [4, 9, 14]].astype(float), camera)
+    return FilePoses(poses, metric=False, warnings=warnings)
+
+
+def _llff_poses(path: Path, rows: FloatArray, names: Sequence[str]) -> FloatArray:
     """Read (n, 17): 3x4 pose with columns (down, right, back), height, width, focal, two depth bounds."""
     if rows.ndim != 2 or rows.shape[1] != 17 or len(rows) != len(names):
         raise InputError(
@@ -84,8 +112,7 @@ def _read_llff(path: Path, rows: FloatArray, names: Sequence[str], camera: Camer
     sfm_from_left = np.tile(np.eye(4), (len(rows), 1, 1))
     sfm_from_left[:, :3, :3] = table[:, :, :3] @ OPENCV_FROM_LLFF_COLUMNS
     sfm_from_left[:, :3, 3] = table[:, :, 3]
-    warnings = _compare_focal(table[0, :, 4], camera)
-    return FilePoses(_checked(path, sfm_from_left, names), metric=False, warnings=warnings)
+    return _checked(path, sfm_from_left, names)
 
 
 def _compare_focal(height_width_focal: FloatArray, camera: Camera) -> list[str]:
@@ -106,8 +133,8 @@ def _compare_focal(height_width_focal: FloatArray, camera: Camera) -> list[str]:
     return warnings
 
 
-def _read_npz(path: Path, arrays: dict[str, FloatArray], names: Sequence[str], rig: Rig) -> FilePoses:
-    """Read `names`, `world_from_left` (n, 4, 4) and, optionally, `metric`."""
+def _read_npz(path: Path, arrays: dict[str, FloatArray], names: Sequence[str]) -> FilePoses:
+    """Read `names`, `world_from_left` (n, 4, 4) and, optionally, `metric`; without it the unit is unknown."""
     missing = {"names", "world_from_left"} - set(arrays)
     if missing:
         raise InputError(
@@ -126,20 +153,13 @@ def _read_npz(path: Path, arrays: dict[str, FloatArray], names: Sequence[str], r
             do="write one 4 x 4 camera-to-world matrix a name",
         )
     poses = _checked(path, poses.astype(float), given_names)
-    metric = bool(arrays["metric"]) if "metric" in arrays else rig.stereo
-    return FilePoses(_in_order(path, dict(zip(given_names, poses, strict=True)), names), metric=metric)
+    in_order = _in_order(path, dict(zip(given_names, poses, strict=True)), names)
+    return FilePoses(in_order, metric=bool(arrays.get("metric", False)), perhaps_mm="metric" not in arrays)
 
 
 def _read_colmap(path: Path, names: Sequence[str], rig: Rig, folder: Path) -> FilePoses:
     """Read a COLMAP model; with both eyes in it, their distance gives the scale."""
-    found = [ending for ending in ("bin", "txt") if (path / f"images.{ending}").exists()]
-    if not found:
-        raise InputError(
-            f"--poses file: {path} holds no COLMAP model",
-            found=", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "an empty folder",
-            expected="cameras, images and points3D files, .bin or .txt",
-            do="point --poses_path at the model's folder, for example sparse/0",
-        )
+    _require_model(path)
     model, examples = read_colmap_model(path, names, folder)
     if not model.placed:
         _refuse_names(path, examples, names)
@@ -147,6 +167,16 @@ def _read_colmap(path: Path, names: Sequence[str], rig: Rig, folder: Path) -> Fi
     baselines = between[np.isfinite(between)]
     scale_mm = rig.baseline_mm / float(np.median(baselines)) if rig.stereo and baselines.any() else None
     return FilePoses(model.world_from_left, metric=False, scale_mm=scale_mm)
+
+
+def _require_model(path: Path) -> None:
+    if not any((path / f"images.{ending}").exists() for ending in ("bin", "txt")):
+        raise InputError(
+            f"--poses file: {path} holds no COLMAP model",
+            found=", ".join(sorted(entry.name for entry in path.iterdir())[:6]) or "an empty folder",
+            expected="cameras, images and points3D files, .bin or .txt",
+            do="point --poses_path at the model's folder, for example sparse/0",
+        )
 
 
 def _in_order(path: Path, given: dict[str, FloatArray], names: Sequence[str]) -> FloatArray:

@@ -12,16 +12,18 @@ import numpy as np
 
 from monocular.colmap_sfm import ColmapWorkspace, SparseModel
 from monocular.placement import Placement, Task, place_by_colmap, place_by_file, place_by_odometry
+from monocular.pose_files import check_poses
 from utils.artifacts import read_json, write_json, write_npz
 from utils.errors import InputError, NotApplicable
 from utils.geometry import invert_rigid, transform
+from utils.images import list_images
 from utils.options import option
 from utils.scene import Scene, save_poses
+from utils.stages import Stage
 from utils.types import ARBITRARY_UNITS, Poses
 
 log = logging.getLogger("specula")
 
-VERSION = 1
 LLFF_FILE = "poses_bounds.npy"
 _METHODS = {"colmap": place_by_colmap, "odometry": place_by_odometry, "file": place_by_file}
 
@@ -31,6 +33,12 @@ class PosesOptions:
     """Where camera poses come from, and what gives them their scale."""
 
     datadir: str = option("", "dataset folder with l/images, calib.yaml and, for two eyes, r/images")
+    image_dir: str = option(
+        "images",
+        "folder of the images inside l and r: images or rectify",
+        choices=("images", "rectify"),
+        affects_result=False,
+    )
     poses: str = option(
         "colmap",
         "colmap: structure from motion; odometry: stereo only; file: --poses_path",
@@ -61,13 +69,10 @@ def files(options: PosesOptions) -> list[Path]:
 
 def check(options: PosesOptions) -> None:
     """Raise InputError for what is wrong with the options, before any stage runs."""
-    if options.poses == "file" and not poses_file(options, options.datadir).exists():
-        raise InputError(
-            f"--poses file: {poses_file(options, options.datadir)} does not exist",
-            found="no such file or folder",
-            expected="poses_bounds.npy (LLFF), an npz with names and world_from_left, or a COLMAP model folder",
-            do="give the place with --poses_path",
-        )
+    if options.poses == "file":
+        stems = [path.stem for path in list_images(Path(options.datadir) / "l" / options.image_dir)]
+        names = stems if options.image_dir == "images" else [stem.rpartition("_")[0] for stem in stems]
+        check_poses(poses_file(options, options.datadir), names)
     if options.cam_dist is not None and not options.cam_dist > 0:
         raise InputError(
             "--cam_dist is not a distance",
@@ -98,7 +103,7 @@ def run(options: PosesOptions, *, out: Path, scene: Path, matches: Path) -> str:
     workspace = out.resolve() / "colmap"
     task = Task(
         scene=loaded,
-        matches=matches if loaded.rig.stereo and any(matches.glob("*.npz")) else None,
+        matches=matches if "right" in loaded.sides and any(matches.glob("*.npz")) else None,
         folder=workspace,
         cam_dist=options.cam_dist,
         seed=options.seed,
@@ -118,7 +123,7 @@ def _write(out: Path, scene: Scene, placement: Placement, model: SparseModel) ->
     """Write poses.npz, sparse/ and report.json."""
     rig = scene.rig
     world_from_right = None
-    if rig.right_from_left is not None:
+    if rig.right_from_left is not None and placement.metric:  # its baseline is in mm
         world_from_right = model.world_from_left @ invert_rigid(rig.right_from_left)
     save_poses(out, Poses(model.names, model.world_from_left, world_from_right, placement.metric))
     shutil.copytree(placement.sparse, out / "sparse")
@@ -189,7 +194,7 @@ def _too_few(options: PosesOptions, task: Task, placement: Placement, n_placed: 
         found += f"; {counts['keypoints']} features an image (median), {counts['pairs']} image pairs that match"
     if counts.get("models"):
         found += f"; models of {', '.join(str(size) for size in counts['models'])} frames"
-    help_stereo = "--poses odometry, " if task.scene.rig.stereo and options.poses != "odometry" else ""
+    help_stereo = "--poses odometry, " if task.stereo and options.poses != "odometry" else ""
     return InputError(
         f"--poses {options.poses} could place too few frames",
         found=found,
@@ -206,3 +211,6 @@ def _summary(placement: Placement, model: SparseModel) -> str:
         f"{len(model.placed)} of {len(model.names)} frames placed ({unit}: {placement.scale}), "
         f"{len(model.points_world)} points{error}"
     )
+
+
+STAGE = Stage("poses", run, PosesOptions, reads=("scene", "matches"), files=files, check=check)

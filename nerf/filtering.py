@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from utils.artifacts import has_maps, load_maps, save_maps
-from utils.errors import NotApplicable
+from utils.errors import InputError, NotApplicable
 from utils.images import colour_depth, write_rgb
 from utils.options import option
 from utils.scene import Scene
-from utils.stages import skipped
+from utils.stages import Stage, skipped
 from utils.types import FloatArray
 
-VERSION = 1
 EDGE = 0.02  # relative difference of inverse depth across which surfaces are different ones
 
 
@@ -29,6 +28,18 @@ class FilterOptions:
     filter_radius: int = option(3, "radius of the guided filter, px; 0: median only")
     filter_epsilon: float = option(0.02, "colour contrast (of full scale) across which nothing is smoothed")
     filter_median: int = option(3, "side of the median filter, px: 0, 3 or 5")
+
+
+def check(options: FilterOptions) -> None:
+    """Raise InputError for options that the filters cannot take."""
+    if options.filter_median not in (0, 3, 5) or options.filter_radius < 0 or options.filter_epsilon <= 0:
+        raise InputError(
+            "the filter cannot work with these numbers",
+            found=f"filter_median {options.filter_median}, filter_radius {options.filter_radius}, "
+            f"filter_epsilon {options.filter_epsilon:g}",
+            expected="filter_median 0, 3 or 5, filter_radius 0 or more, filter_epsilon above 0",
+            do="correct the flag",
+        )
 
 
 def run(options: FilterOptions, *, out: Path, scene: Path, render: Path) -> str:
@@ -95,3 +106,6 @@ def _guided(
     result = 1.0 / (base + detail)
     limit = 0.01 * depth_mm
     return np.clip(result, depth_mm - limit, depth_mm + limit)
+
+
+STAGE = Stage("filter", run, FilterOptions, reads=("scene", "render"), check=check)

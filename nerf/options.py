@@ -34,7 +34,9 @@ class NerfOptions(FieldOptions, RadianceOptions):
     depth_refine_period: int = option(400, "steps between refinements")
     depth_refine_rounds: int = option(2, "number of refinements; 0 switches them off")
     depth_refine_quantile: float = option(0.5, "worst share of what still disagrees that is smoothed")
-    ft_path: str = option("", "start from the weights in the checkpoint.pt of an interrupted training")
+    ft_path: str = option(
+        "", "start from another training: its folder nerf, or the field.safetensors or checkpoint.pt in it"
+    )
     device: str = option("auto", "auto, cpu or cuda")
     i_print: int = option(250, "steps between lines in train.csv and the log", affects_result=False)
     i_weights: int = option(250, "steps between checkpoints", affects_result=False)

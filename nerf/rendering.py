@@ -18,14 +18,12 @@ from nerf.trained import load_model, training_depth
 from nerf.training import choose_device
 from nerf.views import View, cameras_of
 from utils.artifacts import save_maps
-from utils.errors import NotApplicable
+from utils.errors import InputError, NotApplicable
 from utils.images import colour_depth, read_rgb, write_rgb
 from utils.options import option
 from utils.scene import Scene, load_poses
-from utils.stages import skipped
+from utils.stages import Stage, skipped
 from utils.types import BoolArray, Side
-
-VERSION = 1
 
 log = logging.getLogger("specula")
 
@@ -37,6 +35,18 @@ class RenderOptions:
     chunk: int = option(16384, "rays rendered at a time", affects_result=False)
     device: str = option("auto", "auto, cpu or cuda")
     video_fps: int = option(12, "frames a second of the videos", affects_result=False)
+
+
+def check(options: RenderOptions) -> None:
+    """Raise InputError for options that nothing can be rendered with."""
+    choose_device(options.device)
+    if options.chunk < 1 or options.video_fps < 1:
+        raise InputError(
+            "nothing can be rendered with these numbers",
+            found=f"chunk {options.chunk}, video_fps {options.video_fps}",
+            expected="1 or more each",
+            do="correct the configuration",
+        )
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,8 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     model, _ = load_model(nerf, choose_device(options.device))
     trained = TrainingDepth(dataset, placed, training_depth(nerf, prior))
     names = [name for name in dataset.names if placed.placed(name)]
-    views: list[View] = [(side, name) for side in dataset.rig.sides for name in names]
+    sides = dataset.rig.sides if placed.world_from_right is not None else dataset.rig.sides[:1]
+    views: list[View] = [(side, name) for side in sides for name in names]
     cameras = cameras_of(dataset, placed, views, [])
     surrounds = {side: surround(dataset, side) for side in dataset.sides}
     opacity = []
@@ -76,7 +87,7 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
         )
         write_rgb(out / "pictures" / f"{side}_{name}.png", _picture(rgb, image))
         opacity.append(float((image.opacity >= 0.5).mean()))
-    for side in dataset.rig.sides:
+    for side in sides:
         _video(out, side, names, options.video_fps)
     torch.cuda.empty_cache()
     return f"{len(views)} views, {100 * float(np.mean(opacity)):.1f} % of the pixels opaque"
@@ -119,3 +130,6 @@ def _video(out: Path, side: Side, names: list[str], fps: int) -> None:
     for picture in pictures:
         writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     writer.release()
+
+
+STAGE = Stage("render", run, RenderOptions, reads=("scene", "poses", "prior", "nerf"), check=check)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from nerf.checkpoints import RECORD, WEIGHTS
 from nerf.model import SceneModel, Shape
 from nerf.options import NerfOptions
 from nerf.rays import Box
@@ -17,7 +18,7 @@ from utils.types import FloatArray
 
 def load_model(folder: Path, device: torch.device) -> tuple[SceneModel, NerfOptions]:
     """Return the trained model and the options that it was trained with."""
-    record = read_json(folder / "field.json")
+    record = read_json(folder / RECORD)
     options = NerfOptions(**record["options"])
     shape = Shape(
         box=Box(torch.tensor(record["box_from_world"], device=device), tuple(record["box_size_mm"])),
@@ -27,13 +28,13 @@ def load_model(folder: Path, device: torch.device) -> tuple[SceneModel, NerfOpti
         lamp_start_mm=tuple(record["lamp_start_mm"]),
     )
     model = SceneModel(options, options, shape)
-    model.load_state_dict(load_file(folder / "field.safetensors"))
+    model.load_state_dict(load_file(folder / WEIGHTS))
     return model.to(device).eval(), options
 
 
 def training_depth(nerf: Path, prior: Path) -> dict[View, FloatArray]:
     """Return the prior of every training view as the last refinement left it, (h, w) mm."""
-    record = read_json(nerf / "field.json")
+    record = read_json(nerf / RECORD)
     rounds = int(record["refinement_rounds_done"])
     folder = nerf / f"refinement{rounds}" if rounds else prior
     views: list[View] = [(side, name) for side, name in record["training_views"]]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from nerf.checkpoints import CHECKPOINT, save_checkpoint, start_from
+from nerf.checkpoints import CHECKPOINT, RECORD, WEIGHTS, save_checkpoint, start_from, weights_files
 from nerf.model import SceneModel, Shape
 from nerf.options import NerfOptions as NerfOptions
 from nerf.rays import Box
@@ -24,16 +24,20 @@ from nerf.views import PixelPool, View, cameras_of
 from utils.artifacts import save_maps, write_json
 from utils.errors import InputError, NotApplicable
 from utils.scene import Scene, load_poses
-from utils.stages import skipped
+from utils.stages import Stage, skipped
 from utils.types import FloatArray, Poses
 
-VERSION = 1
 # Nearly parallel eyes share one lamp between them; on a verged rig the lamp starts at the left eye.
 SMALL_BASELINE_MM = 20.0
 BOX_MARGIN = 0.08
 CHUNK = 16384
 
 log = logging.getLogger("specula")
+
+
+def files(options: NerfOptions) -> list[Path]:
+    """Return the files outside the run that the training depends on. Raises InputError where they are missing."""
+    return weights_files(Path(options.ft_path)) if options.ft_path else []
 
 
 def check(options: NerfOptions) -> None:
@@ -63,13 +67,7 @@ def check(options: NerfOptions) -> None:
             do="correct the configuration",
         )
     choose_device(options.device)
-    if options.ft_path and not Path(options.ft_path).exists():
-        raise InputError(
-            f"--ft_path {options.ft_path}: no such file",
-            found="nothing there",
-            expected=f"a {CHECKPOINT} of the stage nerf",
-            do="correct the path or leave it out",
-        )
+    files(options)
 
 
 def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Path) -> str:
@@ -139,7 +137,7 @@ def build_trainer(
     surface = _surface_points(pool)
     box = Box.around(surface, axes, BOX_MARGIN)
     rig = dataset.rig
-    between = rig.stereo and rig.baseline_mm < SMALL_BASELINE_MM
+    between = placed.world_from_right is not None and rig.baseline_mm < SMALL_BASELINE_MM
     lamp = (rig.left_from("right")[:3, 3] / 2) if between else np.zeros(3)
     shape = Shape(
         box=box.to(device),
@@ -202,7 +200,12 @@ def _train(trainer: Trainer, out: Path) -> float:
 def _require_finite(losses: Losses, step: int) -> None:
     # Looked at rarely: on a GPU every look waits for the device.
     if step % 50 == 0 and not math.isfinite(float(losses.total.detach())):
-        raise FloatingPointError(f"the loss is not finite at step {step}: lower --lrate")
+        raise InputError(
+            f"the training diverged at step {step}",
+            found="a loss that is not a number",
+            expected="a finite loss",
+            do="lower --lrate, then run again: the stages before are kept",
+        )
 
 
 def _refine(trainer: Trainer, out: Path, number: int) -> None:
@@ -247,9 +250,7 @@ def _cut_progress(path: Path, step: int) -> None:
 
 def _write_model(options: NerfOptions, trainer: Trainer, out: Path) -> None:
     model, shape = trainer.model, trainer.model.shape
-    save_file(
-        {key: value.contiguous().cpu() for key, value in model.state_dict().items()}, out / "field.safetensors"
-    )
+    save_file({key: value.contiguous().cpu() for key, value in model.state_dict().items()}, out / WEIGHTS)
     gains = model.exposure(torch.arange(len(shape.training_positions), device=trainer.device)).tolist()
     record = {
         "options": asdict(options),
@@ -265,4 +266,8 @@ def _write_model(options: NerfOptions, trainer: Trainer, out: Path) -> None:
         "falloff": float(model.radiance.falloff.detach()),
         "refinement_rounds_done": sum(1 for path in out.glob("refinement*") if path.is_dir()),
     }
-    write_json(out / "field.json", record)
+    write_json(out / RECORD, record)
+
+
+READS = ("scene", "poses", "prior")
+STAGE = Stage("nerf", run, NerfOptions, READS, files=files, check=check, resumable=True)

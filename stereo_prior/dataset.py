@@ -46,6 +46,29 @@ class Dataset:
         return find_map(self.folder / MASK_FOLDER[side], name, IMAGE_ENDINGS)
 
 
+def stray_masks(dataset: Dataset) -> list[str]:
+    """Return the mask files that belong to no image, in words, one line an eye.
+
+    Raises:
+        InputError: a folder of masks none of which belongs to an image: all would pass for tissue.
+    """
+    lines = []
+    for side, eye in dataset.eyes.items():
+        masks = list_images(dataset.folder / MASK_FOLDER[side])
+        strays = [path.name for path in masks if path.stem not in eye.files]
+        if strays and len(strays) == len(masks):
+            first = next(iter(eye.files))
+            raise InputError(
+                f"{dataset.folder / MASK_FOLDER[side]}: no mask belongs to an image",
+                found=", ".join(strays[:3]) + (", ..." if len(strays) > 3 else ""),
+                expected=f"the names of the images in {eye.folder}: {first}.png, ...",
+                do="rename the masks, or remove the folder: then all is tissue",
+            )
+        if strays:
+            lines.append(f"[warn] {len(strays)} masks in {MASK_FOLDER[side]} belong to no image: {strays[0]}, ...")
+    return lines
+
+
 def read_dataset(folder: Path, image_dir: str, *, use_right: bool, need_right: bool) -> Dataset:
     """List frames and splits.
 

@@ -20,11 +20,11 @@ from utils.images import write_rgb
 from utils.options import option
 from utils.scene import Scene
 from utils.sift import detect, mutual_matches, usable_pixels
+from utils.stages import Stage
 from utils.types import BoolArray, FloatArray, Side
 
 log = logging.getLogger("specula")
 
-VERSION = 1
 FEWEST_PER_FRAME = 8
 _FEATURES = 2500
 _MARGIN = 0.008  # of the image's width: descriptors see this far into what is masked out
@@ -192,3 +192,6 @@ def _summary(counts: dict[str, int]) -> str:
     values = np.array(list(counts.values()))
     line = f"{len(counts)} frames, {int(np.median(values))} matches a pair in the median, {values.min()} least"
     return line + (f"; {len(few)} frames below {FEWEST_PER_FRAME}" if few else "")
+
+
+STAGE = Stage("matches", run, MatchOptions, reads=("scene",), check=check)

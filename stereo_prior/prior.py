@@ -35,11 +35,11 @@ from utils.errors import InputError, NotApplicable
 from utils.images import write_rgb
 from utils.options import option
 from utils.scene import Scene, load_poses
+from utils.stages import Stage
 from utils.types import FloatArray
 
 log = logging.getLogger("specula")
 
-VERSION = 1
 _HELPERS = 12  # views that a view is fused with
 _SPARSE_HELPERS = 6  # views whose points a view is given
 _CHECKED = 64  # at most so many nearest training views enter the multi-view error
@@ -297,3 +297,6 @@ def _finish_view(
     agreement = float(np.median(depth.agreement[measured])) if measured.any() else float("nan")
     known = np.isfinite(error) & measured
     return share, float(np.median(error[known])) if known.any() else float("nan"), agreement
+
+
+STAGE = Stage("prior", run, PriorOptions, reads=("scene", "matches", "poses", "stereo"), check=check)

@@ -18,7 +18,7 @@ from stereo_prior.calibration import (
     read_calibration,
 )
 from stereo_prior.calibration_checks import check_calibration, raise_refusals
-from stereo_prior.dataset import MASK_FOLDER, Dataset, EyeImages, read_checked, read_dataset
+from stereo_prior.dataset import MASK_FOLDER, Dataset, EyeImages, read_checked, read_dataset, stray_masks
 from stereo_prior.highlights import detect_highlights
 from stereo_prior.preparation import Inputs, find_tissue, prepare_image, survey
 from utils.artifacts import file_hash, save_maps
@@ -26,9 +26,9 @@ from utils.errors import InputError
 from utils.images import list_images
 from utils.options import option
 from utils.scene import Scene
+from utils.stages import Stage
 from utils.types import Camera
 
-VERSION = 1
 SMALLEST_SIDE_PX = 16
 
 log = logging.getLogger("specula")
@@ -139,9 +139,13 @@ def read_inputs(options: SceneOptions) -> Inputs:
     cuts = {side: eye.cut_px for side, eye in dataset.eyes.items()}
     rectified = options.image_dir == "rectify"
     checks = raise_refusals(check_calibration(calibration, sizes, cuts, rectified=rectified))
-    checks += _right_eye_notes(folder, options, calibration, dataset)
+    checks += [*_right_eye_notes(folder, options, calibration, dataset), *stray_masks(dataset)]
     lenses = {side: calibration.lens(side, sizes[side], cuts[side]) for side in dataset.eyes}
     cameras = {side: _divided(lens.camera, options.factor) for side, lens in lenses.items()}
+    if calibration.right is not None and "right" not in cameras:
+        # Without images of its own this eye is still rendered: its camera has the size of the left one.
+        size = calibration.image_size or sizes["left"]
+        cameras["right"] = _divided(calibration.lens("right", size).camera, options.factor)
     return Inputs(dataset, calibration, lenses, cameras, checks)
 
 
@@ -156,7 +160,7 @@ def _right_eye_notes(folder: Path, options: SceneOptions, calibration: Calibrati
     if "right" in dataset.eyes:
         return []
     if calibration.right is not None:
-        return [f"[ok] left eye only: {folder / 'r' / options.image_dir} has no images"]
+        return [f"[ok] left images only: {folder / 'r' / options.image_dir} has none; the right eye is rendered"]
     if list_images(folder / "r" / options.image_dir):
         return [f"[warn] right images are ignored: {calibration.source} calibrates the left eye alone"]
     return []
@@ -194,7 +198,7 @@ def _record(options: SceneOptions, inputs: Inputs, hashes: dict[str, str]) -> di
 
 def _summary(scene: Scene, tissue: float, highlight: float) -> str:
     rig, left = scene.rig, scene.rig.left
-    kind = "stereo frames" if rig.stereo else "left frames"
+    kind = "stereo frames" if "right" in scene.sides else "left frames"
     words = [
         f"{len(scene.names)} {kind} {left.width}x{left.height}",
         f"{len(scene.train)} train {len(scene.test)} test",
@@ -202,3 +206,6 @@ def _summary(scene: Scene, tissue: float, highlight: float) -> str:
     if rig.stereo:
         words += [f"baseline {rig.baseline_mm:.2f} mm", f"vergence {rig.vergence_degrees:.1f} degrees"]
     return ", ".join([*words, f"tissue {100 * tissue:.1f} %", f"highlights {100 * highlight:.1f} %"])
+
+
+STAGE = Stage("scene", run, SceneOptions, reads=(), files=files, check=check)

@@ -24,11 +24,11 @@ from utils.errors import InputError, NotApplicable
 from utils.images import write_rgb
 from utils.options import option
 from utils.scene import Scene
+from utils.stages import Stage
 from utils.types import FloatArray, Side
 
 log = logging.getLogger("specula")
 
-VERSION = 1
 _AGREE_PX = 1.0  # largest left-right difference of a known pixel
 _SPECKLE_SHARE = 0.0006  # of the image: smaller patches of their own depth are mistakes
 _SPECKLE_STEP_PX = 1.0
@@ -206,3 +206,6 @@ def _in_original(rectification: Rectification, side: Side, maps: _Judged) -> tup
     confidence = np.nan_to_num(rectification.unrectify_map(confidence, side), nan=0.0)
     confidence[~np.isfinite(depth_mm)] = 0
     return depth_mm, sigma_mm.astype(np.float32), confidence.astype(np.float32)
+
+
+STAGE = Stage("stereo", run, StereoOptions, reads=("scene", "matches"), check=check)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stereo_prior.calibration import CalibrationFlags, read_calibration
-from tests.synthetic import parallel_rig, write_calibration
+from tests.synthetic import parallel_rig, write_calibration, write_dataset
 from tests.tiny import Session, phantom
 
 
@@ -34,3 +34,18 @@ def left_data(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rig = parallel_rig(112, 96).left_only()
     write_calibration(folder / "calib.yaml", rig, changes={"M1": calibration.left.matrix})
     return folder
+
+
+@pytest.fixture(scope="session")
+def good_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a good stereo dataset of three frames; tests work on copies of it."""
+    folder = tmp_path_factory.mktemp("good")
+    write_dataset(folder, frames=3, ending=".jpg", masks=True)
+    return folder
+
+
+@pytest.fixture
+def bad(good_dataset: Path, tmp_path: Path) -> Path:
+    """Return a copy of the good dataset to break."""
+    shutil.copytree(good_dataset, tmp_path / "data")
+    return tmp_path / "data"

@@ -7,52 +7,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
 from stereo_prior import scene as stage
 from stereo_prior.scene import SceneOptions
-from tests.synthetic import parallel_rig, verged_rig, write_calibration, write_dataset
+from tests.refusals import refused, refused_early
+from tests.synthetic import parallel_rig, verged_rig, write_calibration
 from utils.errors import InputError
-from utils.images import read_rgb, write_rgb
-from utils.stages import Stage, run_stages
+from utils.images import write_rgb
 from utils.types import Rig
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a good stereo dataset of three frames; tests work on copies of it."""
-    folder = tmp_path_factory.mktemp("good")
-    write_dataset(folder, frames=3, ending=".jpg", masks=True)
-    return folder
-
-
-def refused(folder: Path, **options: Any) -> InputError:
-    """Run the stage as the pipeline does, and return its refusal; nothing half-written may remain."""
-    logs = folder.parent / "logs"
-    given = {"scene": SceneOptions(datadir=str(folder), **options)}
-    stages = [Stage("scene", stage.run, SceneOptions, (), stage.VERSION, stage.files, stage.check)]
-    with pytest.raises(InputError) as caught:
-        run_stages(stages, given, logs, chosen=["scene"])
-    assert not logs.exists() or not list(logs.iterdir())
-    error = caught.value
-    assert all((error.what, error.found, error.expected, error.do))
-    return error
-
-
-def refused_early(folder: Path, **options: Any) -> InputError:
-    """Return the refusal that comes before any stage starts."""
-    with pytest.raises(InputError):
-        stage.check(SceneOptions(datadir=str(folder), **options))
-    return refused(folder, **options)
-
-
-@pytest.fixture
-def bad(dataset: Path, tmp_path: Path) -> Path:
-    """Return a copy of the good dataset to break."""
-    shutil.copytree(dataset, tmp_path / "data")
-    return tmp_path / "data"
 
 
 def test_the_good_dataset_passes(bad: Path, tmp_path: Path) -> None:
@@ -233,63 +197,6 @@ def test_the_flag_that_is_named_mends_it(bad: Path) -> None:
     stage.check(SceneOptions(datadir=str(bad), rotation_convention="matlab"))
 
 
-def test_a_mask_of_another_size(bad: Path) -> None:
-    write_rgb(bad / "mask_r/2.png", np.full((64, 80), 255, np.uint8))
-    error = refused(bad)
-    assert str(bad / "mask_r/2.png") in error.what
-    assert error.found == "80x64"
-    assert "160x128" in error.expected
-    assert "remove 2.png" in error.do
-
-
-def test_an_empty_mask(bad: Path) -> None:
-    write_rgb(bad / "mask_l/3.png", np.zeros((128, 160), np.uint8))
-    error = refused(bad)
-    assert f"{bad / 'mask_l/3.png'} is an empty mask" in error.what
-    assert error.found == "no pixel above 0"
-    assert "nonzero" in error.expected
-
-
-def test_a_mask_that_is_no_image(bad: Path) -> None:
-    (bad / "mask_l/3.png").write_bytes(b"mask")
-    assert str(bad / "mask_l/3.png") in refused(bad).what
-
-
-def _cut_in_half(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-def _zeros_in_the_middle(data: bytes) -> bytes:
-    return data[: len(data) // 2] + bytes(1500) + data[len(data) // 2 + 1500 :]
-
-
-def _noise_in_the_middle(data: bytes) -> bytes:
-    noise = np.random.default_rng(0).bytes(1500)
-    return data[: len(data) // 2] + noise + data[len(data) // 2 + 1500 :]
-
-
-@pytest.mark.parametrize("harm", [_cut_in_half, _zeros_in_the_middle, _noise_in_the_middle, lambda _: b""])
-@pytest.mark.parametrize("ending", [".jpg", ".png", ".tif"])
-def test_a_corrupt_image(bad: Path, harm: Callable[[bytes], bytes], ending: str) -> None:
-    path = (bad / "l/images/2.jpg").with_suffix(ending)
-    image = read_rgb(bad / "l/images/2.jpg")
-    (bad / "l/images/2.jpg").unlink()
-    write_rgb(path, image)
-    path.write_bytes(harm(path.read_bytes()))
-    error = refused(bad)
-    assert f"{path} cannot be read as an image" in error.what
-    assert "corrupt" in error.found or "damaged" in error.found
-    assert "complete" in error.expected
-    assert f"write {path.name} again" in error.do
-
-
-def test_black_images(bad: Path) -> None:
-    shutil.rmtree(bad / "mask_l")
-    for name in ("1", "2", "3"):
-        write_rgb(bad / f"l/images/{name}.jpg", np.zeros((128, 160, 3), np.uint8))
-    assert "the images are black" in refused(bad).what
-
-
 def test_rectified_names_without_a_cut(bad: Path) -> None:
     for side in "lr":
         (bad / side / "images").rename(bad / side / "rectify")
@@ -311,12 +218,3 @@ def test_an_impossible_factor(bad: Path, factor: int) -> None:
     error = refused_early(bad, factor=factor)
     assert f"--factor {factor}" in error.what
     assert "1 to 8" in error.expected  # 128 px / 16 px
-
-
-def test_distortion_that_leaves_nothing_of_a_mask(bad: Path) -> None:
-    mask = np.zeros((128, 160), np.uint8)
-    mask[0, 0] = 255
-    cv2.imwrite(str(bad / "mask_l/1.png"), mask)
-    changes = {"D1": np.array([[-0.3, 0, 0, 0, 0]])}
-    write_calibration(bad / "calib.yaml", parallel_rig(), changes=changes)
-    assert "no tissue is left of the left image of frame 1" in refused(bad).what

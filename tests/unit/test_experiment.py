@@ -128,8 +128,11 @@ def test_a_single_pair_and_a_sequence_that_may_run(tmp_path: Path) -> None:
         (["--N_iter", "5"], "`N_iters`"),
         (["--N_iters", "0"], "the training cannot run with these numbers"),
         (["--near", "50"], "relative half-widths"),
-        (["--ft_path", "nowhere.pt"], "--ft_path nowhere.pt: no such file"),
+        (["--ft_path", "nowhere.pt"], "--ft_path nowhere.pt: no trained field there"),
         (["--stereo", "psychic"], "psychic"),
+        (["--chunk", "0"], "nothing can be rendered with these numbers"),
+        (["--filter_median", "4"], "filter_median 0, 3 or 5"),
+        (["--cloud_max_angle", "120"], "cloud_max_angle 120"),
         (["--poses", "file"], "poses_bounds.npy does not exist"),
     ],
 )
@@ -147,17 +150,31 @@ def test_the_program_refuses_before_any_stage(
     assert not (tmp_path / "logs" / "a" / "scene").exists()
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_poses_of_other_images_are_refused_before_any_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    datadir = single_pair(tmp_path / "data")
+    write_calibration(datadir / "calib.yaml", parallel_rig(16, 16))
+    np.save(datadir / "poses_bounds.npy", np.zeros((3, 17)))
+    argv = ["--expname", "a", "--basedir", str(tmp_path / "logs"), "--datadir", str(datadir), "--poses", "file"]
+    assert program.main(argv) == 2
+    assert "(1, 17): one row an image" in capsys.readouterr().err
+    assert not (tmp_path / "logs" / "a" / "scene").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EBADF])
 def test_a_disk_that_fills_up_on_the_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
     def fail(*_: object) -> None:
-        raise OSError(number, "no more")
+        raise OSError(number, "no more", "somewhere/field.json")
 
     monkeypatch.setattr(program, "run", fail)
-    if number == errno.ENOSPC:
+    if number != errno.EBADF:
         assert program.main([]) == 2
-        assert "the disk is full" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "somewhere/field.json" in error
+        assert ("the disk is full" in error) == (number == errno.ENOSPC)
     else:
         with pytest.raises(OSError, match="no more"):
             program.main([])

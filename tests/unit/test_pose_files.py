@@ -114,13 +114,15 @@ def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
     assert "COLMAP" in refused(tmp_path / "empty", MONO, tmp_path).what
 
 
-def test_npz_is_matched_by_name_and_metric_for_a_stereo_rig(tmp_path: Path) -> None:
+def test_npz_is_matched_by_name_and_says_itself_whether_it_is_metric(tmp_path: Path) -> None:
     np.savez(tmp_path / "p.npz", names=np.array(["3.png", "1.png"]), world_from_left=poses()[[2, 0]])
     found = read_poses(tmp_path / "p.npz", NAMES, STEREO, tmp_path)
     np.testing.assert_allclose(found.sfm_from_left[[0, 2]], poses()[[0, 2]], atol=1e-12)
     assert np.isnan(found.sfm_from_left[1]).all()
-    assert found.metric
-    assert not read_poses(tmp_path / "p.npz", NAMES, MONO, tmp_path).metric
+    assert found.perhaps_mm
+    assert not found.metric
+    np.savez(tmp_path / "m.npz", names=np.array(NAMES), world_from_left=poses(), metric=True)
+    assert read_poses(tmp_path / "m.npz", NAMES, MONO, tmp_path).metric
     np.savez(tmp_path / "q.npz", names=np.array(NAMES), world_from_left=poses(), metric=False)
     assert not read_poses(tmp_path / "q.npz", NAMES, STEREO, tmp_path).metric
 

@@ -28,7 +28,7 @@ from utils.artifacts import file_hash, read_json
 from utils.images import read_rgb, write_rgb
 from utils.options import parse_options, stamped
 from utils.scene import Scene
-from utils.stages import Stage, run_stages
+from utils.stages import run_stages
 
 GREY = np.full((128, 160, 3), 90, np.uint8)
 
@@ -210,13 +210,14 @@ def test_a_mask_file_says_more_than_black(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scene.masks("left", "1")[0], border_mask(rig.left))
 
 
-def test_without_right_images_the_scene_is_left_only(tmp_path: Path) -> None:
-    write_dataset(tmp_path / "data", frames=2)
+def test_a_calibrated_eye_without_images_stays_in_the_rig(tmp_path: Path) -> None:
+    rig = write_dataset(tmp_path / "data", frames=2)
     shutil.rmtree(tmp_path / "data/r")
-    scene = prepare(tmp_path / "data", tmp_path / "out")
+    scene = prepare(tmp_path / "data", tmp_path / "out", factor=2)
     assert scene.sides == ("left",)
-    assert not scene.rig.stereo
-    assert any("left eye only" in line for line in read_json(tmp_path / "out/frames.json")["checks"])
+    assert rig.right is not None
+    assert scene.rig.right == rig.right.resized(80, 64)
+    assert any("left images only" in line for line in read_json(tmp_path / "out/frames.json")["checks"])
 
 
 def test_right_images_without_their_calibration_are_ignored_aloud(
@@ -267,7 +268,7 @@ def test_binocular_training_does_not_redo_the_scene() -> None:
 def test_a_changed_mask_redoes_the_scene(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_dataset(tmp_path / "data", frames=1, masks=True)
     options = {"scene": SceneOptions(datadir=str(tmp_path / "data"))}
-    stages = [Stage("scene", stage.run, SceneOptions, (), stage.VERSION, stage.files, stage.check)]
+    stages = [stage.STAGE]
 
     def run() -> str:
         caplog.clear()
