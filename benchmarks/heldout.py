@@ -46,7 +46,7 @@ class HeldOut:
             tissue = np.flatnonzero(dataset.masks(*view)[0])
             chosen = random.choice(tissue, min(count // len(self.views), len(tissue)), replace=False)
             self.pixels.append(torch.from_numpy(chosen))
-        self._pool: tuple[int, PixelPool] | None = None
+        self._pool: PixelPool | None = None
 
     @torch.no_grad()
     def score(self, trainer: Trainer, render: Render) -> float:
@@ -64,15 +64,14 @@ class HeldOut:
         return float(np.mean(scores))
 
     def _pool_for(self, trainer: Trainer) -> PixelPool:
-        """Return the test views with depth projected from the training views; made again after a refinement."""
-        rounds = sum(trainer.options.refine_round_after(step) is not None for step in range(trainer.step + 1))
-        if self._pool is None or self._pool[0] != rounds:
+        """Return the test views with depth projected from the training views, as it was at the first call."""
+        if self._pool is None:
             with tempfile.TemporaryDirectory() as folder:
                 self._write_guidance(trainer, Path(folder))
                 cameras = cameras_of(self.dataset, self.placed, self.views, [])
                 limits = trainer.options.near, trainer.options.far
-                self._pool = rounds, PixelPool.load(self.dataset, cameras, self.views, Path(folder), limits)
-        return self._pool[1]
+                self._pool = PixelPool.load(self.dataset, cameras, self.views, Path(folder), limits)
+        return self._pool
 
     def _write_guidance(self, trainer: Trainer, folder: Path) -> None:
         """Write projected depth in the place of the test views' own prior, which has seen their images."""

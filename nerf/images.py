@@ -31,12 +31,19 @@ class RenderedImage:
 
 @torch.no_grad()
 def render_image(
-    model: SceneModel, cameras: Cameras, view: int, guide_mm: FloatArray, gain: float, chunk: int
+    model: SceneModel,
+    cameras: Cameras,
+    view: int,
+    guide_mm: FloatArray,
+    smooth_mm: FloatArray,
+    gain: float,
+    chunk: int,
 ) -> RenderedImage:
     """Render one view of `cameras`.
 
     Args:
         guide_mm: (h, w) where the surface is expected, mm; NaN: search the whole ray. It steers the samples only.
+        smooth_mm: (h, w) depth whose normals tell how light is reflected, mm: what the field was trained with.
         gain: exposure of the frame.
         chunk: rays at a time.
     """
@@ -46,7 +53,7 @@ def render_image(
     fx, fy, cx, cy = (float(value) for value in cameras.intrinsics[view])
     matrix = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
     rotation = cameras.world_from_camera[view, :, :3]
-    normals = torch.from_numpy(smooth_normals(guide_mm, matrix).astype(np.float32)).reshape(-1, 3) @ rotation.T
+    normals = torch.from_numpy(smooth_normals(smooth_mm, matrix).astype(np.float32)).reshape(-1, 3) @ rotation.T
     parts = []
     for start in range(0, height * width, chunk):
         pixels = torch.arange(start, min(start + chunk, height * width))

@@ -30,8 +30,8 @@ class NerfOptions(FieldOptions, RadianceOptions):
     distortion_loss_weight: float = option(0.0, "weight of the loss on spread-out weights along a ray")
     highlight_weight: float = option(1.0, "weight of highlights in the colour loss")
     no_depth_refine: bool = option(False, "never replace the prior by rendered depth")
-    depth_refine_start: int = option(800, "step of the first refinement")
-    depth_refine_period: int = option(400, "steps between refinements")
+    depth_refine_start: int = option(400, "step of the first refinement")
+    depth_refine_period: int = option(600, "steps between refinements")
     depth_refine_rounds: int = option(2, "number of refinements; 0 switches them off")
     depth_refine_quantile: float = option(0.5, "worst share of what still disagrees that is smoothed")
     ft_path: str = option(

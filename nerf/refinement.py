@@ -1,168 +1,216 @@
-"""Periodic refinement of the prior: rendered depth replaces it where the field knows better."""
+"""Periodic refinement of the prior: the depth that all other training images agree with best replaces it."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
+from numpy.typing import NDArray
 
 from nerf.agreement import Agreement
 from nerf.images import render_rays
 from nerf.trainer import Trainer
+from utils.parallel import each
 from utils.types import BoolArray, FloatArray
 
 log = logging.getLogger("specula")
 
+# Depths that are tried around the prior, in steps that move a point by `STEP_PX` in a judging image.
+SWEEP = np.array([-8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0])
+STEP_PX = 0.35
+# A rival (the rendered depth, the nearest and the farthest depth around) must correlate better by this much.
+MARGIN = 0.03
+UNKNOWN_COST = 9.0
+# Lengths in the image are shares of its width: 5, 9 and 7 px of 320.
+RING_SHARES = (0.0156, 0.028)
+GUIDE_SHARE, GUIDE_CONTRAST = 0.022, 25.0
 STRIDE = 2
-RING_PX = 11
-STEEP_PERCENTILE = 80
-DIFFERENT_PERCENTILE = 20
-# Differences are in units of local contrast; the rendered depth must be better by more than their noise.
-MARGIN = 0.02
+SURE = 0.5  # correlation from which on a depth is trusted as far as it correlates
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a refinement did: share of the tissue looked at and replaced, median |change| / depth of the latter."""
+    """What a refinement did: shares of the tissue judged and replaced, median |change| / depth of the latter.
 
-    looked_at: float
+    A change counts from half a step of the sweep on, or where there was no prior.
+    """
+
+    judged: float
     replaced: float
     median_change: float
 
 
-def refinement_area(depth_mm: FloatArray, tissue: BoolArray, highlight: BoolArray) -> BoolArray:
-    """Return (h, w) where a prior is likely wrong: steep, unknown or highlighted, and within tissue."""
-    known = np.isfinite(depth_mm)
-    filled = np.where(known, depth_mm, np.nanmedian(depth_mm) if known.any() else 0.0).astype(np.float32)
-    slope = np.hypot(cv2.Sobel(filled, cv2.CV_32F, 1, 0), cv2.Sobel(filled, cv2.CV_32F, 0, 1))
-    steep = slope > np.percentile(slope[tissue], STEEP_PERCENTILE) if tissue.any() else np.zeros_like(tissue)
-    grown = cv2.dilate((steep | highlight | ~known).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-    return grown & tissue
-
-
 @dataclass(frozen=True)
-class Evidence:
-    """What speaks for a rendered depth, (h, w) each, NaN where nothing was rendered.
+class Refined:
+    """The refined prior (h, w), mm, and what its correlation with judging images lacks to 1; NaN: not judged."""
 
-    `rendered_mm`: depth of the field; `residual`: colour difference between render and image; `gain`: by how much
-    the other training images agree better with the rendered depth than with the prior (NaN: they cannot tell).
-    """
-
-    rendered_mm: FloatArray
-    residual: FloatArray
-    gain: FloatArray
-
-
-def refined(depth_mm: FloatArray, evidence: Evidence, area: BoolArray, quantile: float) -> FloatArray:
-    """Return the refined prior (h, w) of one view.
-
-    Args:
-        depth_mm: the prior, NaN unknown.
-        evidence: the rendered depth and what speaks for it.
-        area: where the prior may be changed.
-        quantile: share of what still disagrees with its ring that is set to the ring's median.
-
-    Rendered depth is taken where the colours fit better than their median in the area, the depth differs by
-    more than the 20th percentile of its differences, and the other training images agree better with it than with
-    the prior; an unknown prior always takes it. Where the images cannot tell, in highlights, what disagrees most
-    with its surroundings takes their median.
-    """
-    rendered_mm, residual = evidence.rendered_mm, evidence.residual
-    usable = area & np.isfinite(rendered_mm)
-    if not usable.any():
-        return depth_mm
-    unknown = usable & ~np.isfinite(depth_mm)
-    both = usable & np.isfinite(depth_mm)
-    result = depth_mm.copy()
-    result[unknown] = rendered_mm[unknown]
-    if both.any():
-        difference = np.where(both, np.abs(rendered_mm - depth_mm), 0.0)
-        fits = residual <= np.median(residual[both])
-        differs = difference >= np.percentile(difference[both], DIFFERENT_PERCENTILE)
-        accepted = both & fits & differs & (np.nan_to_num(evidence.gain, nan=-1.0) > 0.0)
-        result[accepted] = rendered_mm[accepted]
-        result = _smooth_worst(result, both & ~accepted & np.isnan(evidence.gain), quantile)
-    return result
+    depth_mm: FloatArray
+    cost: FloatArray
 
 
 def refine_pool(trainer: Trainer, chunk: int) -> Change:
     """Refine the prior of every training view in the trainer's pool; the next step already samples around it."""
-    pool, looked, replaced, tissue_px = trainer.pool, 0, 0, 0
-    agreement = Agreement(pool)
-    changes: list[FloatArray] = []
-    for view in tqdm(range(len(pool.views)), desc="refine", unit="view", leave=False):
-        where = pool.view_slice(view)
-        width = int(pool.widths[view])
+    pool, agreement = trainer.pool, Agreement(trainer.pool)
+
+    def one(view: int) -> tuple[int, int, int, FloatArray]:
+        where, width = pool.view_slice(view), int(pool.widths[view])
         before = pool.depth[where].numpy().reshape(-1, width).copy()
         tissue = pool.tissue[where].numpy().reshape(-1, width)
-        highlight = pool.highlight[where].numpy().reshape(-1, width)
-        area = refinement_area(before, tissue, highlight)
-        rendered, residual = _render_area(trainer, view, area, chunk)
-        gain = agreement.difference(view, before) - agreement.difference(view, rendered) - MARGIN
-        evidence = Evidence(rendered, residual, gain)
-        after = refined(before, evidence, area, trainer.options.depth_refine_quantile)
-        changed = (after != before) & np.isfinite(after)
-        _write_back(trainer, where, before, after, changed)
-        looked, replaced, tissue_px = looked + area.sum(), replaced + changed.sum(), tissue_px + tissue.sum()
-        compared = changed & np.isfinite(before)
-        changes.append((np.abs(after - before) / after)[compared])
-    every = np.concatenate(changes)
-    median = float(np.median(every)) if len(every) else 0.0
-    return Change(float(looked / tissue_px), float(replaced / tissue_px), median)
+        image = pool.rgb[where].numpy().reshape(-1, width, 3)
+        step = agreement.step(view, STEP_PX) if agreement.judges(view) else 0.0
+        rivals = [_render(trainer, view, tissue, chunk), *surroundings(before)]
+        tried = hypotheses(before, step, rivals)
+        costs = smooth_costs(agreement.cost(view, tried), image, tissue)
+        found = choose(tried, costs, step)
+        depth_mm = smooth_unjudged(found, tissue, trainer.options.depth_refine_quantile)
+        depth_mm = np.where(tissue, depth_mm, before)
+        _write_back(trainer, view, before, Refined(depth_mm, found.cost))
+        with np.errstate(invalid="ignore"):
+            relative = np.abs(depth_mm / before - 1.0)
+        changed = tissue & np.isfinite(depth_mm) & ~(relative <= 0.5 * step)
+        judged = tissue & np.isfinite(found.cost)
+        return int(tissue.sum()), int(judged.sum()), int(changed.sum()), relative[changed & np.isfinite(before)]
+
+    results = each(range(len(pool.views)), "refine", one)
+    counts = np.array([result[:3] for result in results], dtype=float).sum(axis=0)
+    tissue_px, judged_px, changed_px = (float(count) for count in counts)
+    changes = np.concatenate([result[3] for result in results])
+    median = float(np.median(changes)) if len(changes) else 0.0
+    return Change(judged_px / max(tissue_px, 1.0), changed_px / max(tissue_px, 1.0), median)
 
 
-def _smooth_worst(depth_mm: FloatArray, candidates: BoolArray, quantile: float) -> FloatArray:
+def surroundings(depth_mm: FloatArray) -> list[FloatArray]:
+    """Return the nearest and the farthest depth on two rings around every pixel, four maps (h, w).
+
+    Beside an edge of the surface a prior often holds the depth of the wrong side: the right one is near.
+    """
+    radii = [max(2, round(share * depth_mm.shape[1])) for share in RING_SHARES]
+    rings = [_ring(depth_mm, radius) for radius in radii]
+    return [pick(ring) for ring, pick in product(rings, (_lowest, _highest))]
+
+
+def hypotheses(prior_mm: FloatArray, step: float, rivals: list[FloatArray]) -> FloatArray:
+    """Return (k, h, w): the sweep around the prior, then its rivals."""
+    return np.stack([*(prior_mm * (1.0 + step * number) for number in SWEEP), *rivals])
+
+
+def smooth_costs(costs: NDArray[np.float32], image: NDArray[np.uint8], tissue: BoolArray) -> NDArray[np.float32]:
+    """Smooth costs (k, h, w) within surfaces of one colour, so that a depth wins together with its surroundings.
+
+    Cost-volume filtering (Rhemann et al. 2011): a guided filter whose guide is the image (h, w, 3). What no judge
+    sees takes its surroundings' cost; NaN remains where there is none.
+    """
+    radius = max(3, round(GUIDE_SHARE * image.shape[1]))
+    guided = cv2.ximgproc.createGuidedFilter(image.astype(np.float32), radius, GUIDE_CONTRAST**2)
+    smooth = np.full(costs.shape, np.nan, np.float32)
+    for index, cost in enumerate(costs):
+        known = np.isfinite(cost) & tissue
+        weight = guided.filter(known.astype(np.float32))
+        total = guided.filter(np.where(known, cost, 0.0).astype(np.float32))
+        smooth[index] = np.where(weight > 0.05, total / np.maximum(weight, 1e-3), np.nan)
+    return smooth
+
+
+def choose(tried_mm: FloatArray, costs: NDArray[np.float32], step: float) -> Refined:
+    """Return the depth of least cost among hypotheses (k, h, w): the sweep's, between its depths, or a rival's.
+
+    A sweep whose best depth is its first or last has not found any: the prior stands.
+    """
+    count = len(SWEEP)
+    prior, filled = tried_mm[count // 2], np.nan_to_num(costs, nan=UNKNOWN_COST)
+    number, cost = _between(filled[:count])
+    judged = np.isfinite(costs[count // 2])
+    depth_mm = np.where(judged, prior * (1.0 + step * number), prior)
+    cost = np.where(judged, cost, UNKNOWN_COST)
+    for rival, rival_cost in zip(tried_mm[count:], filled[count:], strict=True):
+        better = np.isfinite(rival) & (rival_cost < cost - MARGIN)
+        depth_mm, cost = np.where(better, rival, depth_mm), np.where(better, rival_cost, cost)
+    # Where nothing is known and no image can tell, what was rendered is the best guess.
+    rendered = tried_mm[count]
+    depth_mm = np.where(np.isfinite(depth_mm), depth_mm, rendered)
+    return Refined(depth_mm.astype(np.float32), np.where(cost < UNKNOWN_COST, cost, np.nan).astype(np.float32))
+
+
+def smooth_unjudged(found: Refined, tissue: BoolArray, quantile: float) -> FloatArray:
+    """Return depth (h, w) whose worst outliers, among pixels that no image judges, take their ring's median.
+
+    Args:
+        found: depth and cost.
+        tissue: (h, w).
+        quantile: share of what disagrees with its ring that is replaced.
+    """
+    depth_mm = found.depth_mm
+    candidates = tissue & ~np.isfinite(found.cost)
     if not candidates.any() or quantile <= 0:
         return depth_mm
-    ring = _ring_median(depth_mm)
-    difference = np.where(candidates & np.isfinite(ring), np.abs(depth_mm - ring), 0.0)
+    ring = _middle(_ring(depth_mm, max(2, round(RING_SHARES[0] * depth_mm.shape[1]))))
+    known = candidates & np.isfinite(ring) & np.isfinite(depth_mm)
+    difference = np.where(known, np.abs(depth_mm - ring), 0.0)
     some = difference[difference > 0]
     if not len(some):
         return depth_mm
-    worst = difference >= np.percentile(some, 100.0 * (1.0 - quantile))
-    return np.where(worst, ring, depth_mm)
+    return np.where(known & (difference >= np.percentile(some, 100.0 * (1.0 - quantile))), ring, depth_mm)
 
 
-def _ring_median(depth_mm: FloatArray) -> FloatArray:
-    """Return the median over eight directions at the radius of the ring, NaN where fewer than four are known."""
+def _between(costs: NDArray[np.float32]) -> tuple[FloatArray, FloatArray]:
+    """Return (h, w) the place of least cost in steps, by a parabola through three neighbours, and that cost."""
+    least = costs.argmin(axis=0)
+    inner = np.clip(least, 1, len(SWEEP) - 2)
+    before, here, after = (np.take_along_axis(costs, (inner + k)[None], axis=0)[0] for k in (-1, 0, 1))
+    left, middle, right = SWEEP[inner - 1], SWEEP[inner], SWEEP[inner + 1]
+    rise, fall = (after - here) / (right - middle), (here - before) / (middle - left)
+    bend = rise - fall
+    # The parabola's slope is `fall` half-way to the left and `rise` half-way to the right.
+    place = 0.5 * (left + middle) - fall * 0.5 * (right - left) / np.where(bend > 1e-9, bend, 1.0)
+    place = np.clip(np.where(bend > 1e-9, place, middle), left, right)
+    found = least == inner
+    prior_cost = costs[len(SWEEP) // 2]
+    return np.where(found, place, 0.0), np.where(found, here, prior_cost)
+
+
+def _ring(depth_mm: FloatArray, radius: int) -> FloatArray:
+    """Return (8, h, w): the depths in eight directions at a radius, sorted, NaN last."""
     height, width = depth_mm.shape
-    reach = RING_PX // 2
-    padded = np.pad(depth_mm, reach, constant_values=np.nan)
-    steps = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
-    around = np.stack(
-        [
-            padded[reach + r * reach : reach + r * reach + height, reach + c * reach : reach + c * reach + width]
-            for r, c in steps
-        ]
-    )
-    ordered = np.sort(around, axis=0)
-    count = np.isfinite(around).sum(axis=0)
-    middle = np.maximum(count - 1, 0) // 2
-    return np.where(count >= 4, np.take_along_axis(ordered, middle[None], axis=0)[0], np.nan)
+    padded = np.pad(depth_mm, radius, constant_values=np.nan)
+    angles = np.arange(8) * (np.pi / 4)
+    places = [(radius + round(radius * np.sin(a)), radius + round(radius * np.cos(a))) for a in angles]
+    return np.sort(np.stack([padded[r : r + height, c : c + width] for r, c in places]), axis=0)
 
 
-def _render_area(trainer: Trainer, view: int, area: BoolArray, chunk: int) -> tuple[FloatArray, FloatArray]:
-    """Render every second pixel of the area; the others take the ratio to the prior of their neighbour."""
+def _lowest(ring: FloatArray) -> FloatArray:
+    return np.asarray(ring[0])
+
+
+def _highest(ring: FloatArray) -> FloatArray:
+    return _ranked(ring, np.isfinite(ring).sum(axis=0) - 1)
+
+
+def _middle(ring: FloatArray) -> FloatArray:
+    """Return the ring's median, NaN where fewer than four of its depths are known."""
+    count = np.isfinite(ring).sum(axis=0)
+    return np.where(count >= 4, _ranked(ring, (count - 1) // 2), np.nan)
+
+
+def _ranked(ring: FloatArray, rank: NDArray[np.intp]) -> FloatArray:
+    return np.asarray(np.take_along_axis(ring, np.maximum(rank, 0)[None], axis=0)[0])
+
+
+def _render(trainer: Trainer, view: int, tissue: BoolArray, chunk: int) -> FloatArray:
+    """Return (h, w) rendered depth where rays stop: every second pixel is rendered, the others interpolated."""
     pool, start = trainer.pool, int(trainer.pool.starts[view])
-    height, width = area.shape
-    coarse = np.zeros_like(area)
+    height, width = tissue.shape
+    coarse = np.zeros_like(tissue)
     coarse[::STRIDE, ::STRIDE] = True
-    pixels = torch.from_numpy(np.flatnonzero(area & coarse)) + start
     rendered = np.full(height * width, np.nan, np.float32)
-    residual = np.full(height * width, np.nan, np.float32)
-    for part in pixels.split(chunk):
+    for part in torch.from_numpy(np.flatnonzero(tissue & coarse) + start).split(chunk):
         rays = pool.rays(part).to(trainer.device)
         values = render_rays(trainer.model, rays, pool.depth[part].to(trainer.device), None).cpu()
-        error = (values[:, :3].clamp(max=1.0) - pool.rgb[part].float() / 255.0).abs().mean(1)
-        opaque = values[:, 6] > 0.5
-        rendered[part.numpy() - start] = torch.where(opaque, values[:, 3], torch.nan).numpy()
-        residual[part.numpy() - start] = error.numpy()
-    return _spread(rendered.reshape(height, width)), _spread(residual.reshape(height, width))
+        rendered[part.numpy() - start] = torch.where(values[:, 6] > 0.5, values[:, 3], torch.nan).numpy()
+    return _spread(rendered.reshape(height, width))
 
 
 def _spread(values: FloatArray) -> FloatArray:
@@ -174,13 +222,18 @@ def _spread(values: FloatArray) -> FloatArray:
     return np.where(np.isfinite(values), values, np.asarray(smooth, np.float32))
 
 
-def _write_back(trainer: Trainer, where: slice, before: FloatArray, after: FloatArray, changed: BoolArray) -> None:
-    pool, flat = trainer.pool, torch.from_numpy(changed.ravel())
-    pool.depth[where] = torch.from_numpy(np.ascontiguousarray(after, np.float32)).ravel()
-    new = flat & ~torch.isfinite(torch.from_numpy(before).ravel())
-    _fill(pool.half_width, where, new, trainer.options.far)
-    _fill(pool.sigma, where, new, trainer.options.far / 2)
+def _write_back(trainer: Trainer, view: int, before: FloatArray, after: Refined) -> None:
+    """Give the pool the new depth, and the trust that agreeing images deserve.
 
-
-def _fill(values: Tensor, where: slice, chosen: Tensor, value: float) -> None:
-    values[where] = torch.where(chosen, torch.tensor(value, dtype=values.dtype), values[where])
+    The normals stay the prior's: what they say about highlights suffers more from noise than from bias.
+    """
+    pool, where = trainer.pool, trainer.pool.view_slice(view)
+    pool.depth[where] = torch.from_numpy(np.ascontiguousarray(after.depth_mm, np.float32)).ravel()
+    trust = np.nan_to_num(1.0 - after.cost, nan=0.0).clip(0.0, 1.0).ravel()
+    known = pool.confidence[where].float().numpy()
+    trusted = np.where(trust >= SURE, np.maximum(known, trust), known)
+    pool.confidence[where] = torch.from_numpy(trusted).to(pool.confidence.dtype)
+    new = torch.from_numpy((~np.isfinite(before) & np.isfinite(after.depth_mm)).ravel())
+    far = trainer.options.far
+    pool.half_width[where] = pool.half_width[where].masked_fill(new, far)
+    pool.sigma[where] = pool.sigma[where].masked_fill(new, far / 2)

@@ -64,6 +64,7 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     dataset, placed = Scene.load(scene), load_poses(poses)
     model, _ = load_model(nerf, choose_device(options.device))
     trained = TrainingDepth(dataset, placed, training_depth(nerf, prior))
+    unrefined = TrainingDepth(dataset, placed, training_depth(nerf, prior, refined=False))
     names = [name for name in dataset.names if placed.placed(name)]
     sides = dataset.rig.sides if placed.world_from_right is not None else dataset.rig.sides[:1]
     views: list[View] = [(side, name) for side in sides for name in names]
@@ -73,7 +74,8 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     for index, (side, name) in enumerate(tqdm(views, desc="render", unit="view")):
         guide = trained.guide((side, name))
         gain = model.exposure.gain_at(float(dataset.names.index(name))) if model.use_exposure else 1.0
-        image = render_image(model, cameras, index, guide, gain, options.chunk)
+        smooth = unrefined.guide((side, name))
+        image = render_image(model, cameras, index, guide, smooth, gain, options.chunk)
         rgb = blacken(image.rgb, surrounds.get(side))
         save_maps(
             out,
@@ -132,4 +134,4 @@ def _video(out: Path, side: Side, names: list[str], fps: int) -> None:
     writer.release()
 
 
-STAGE = Stage("render", run, RenderOptions, reads=("scene", "poses", "prior", "nerf"), check=check)
+STAGE = Stage("render", run, RenderOptions, ("scene", "poses", "prior", "nerf"), version=2, check=check)

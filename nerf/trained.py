@@ -32,10 +32,10 @@ def load_model(folder: Path, device: torch.device) -> tuple[SceneModel, NerfOpti
     return model.to(device).eval(), options
 
 
-def training_depth(nerf: Path, prior: Path) -> dict[View, FloatArray]:
-    """Return the prior of every training view as the last refinement left it, (h, w) mm."""
+def training_depth(nerf: Path, prior: Path, *, refined: bool = True) -> dict[View, FloatArray]:
+    """Return the prior of every training view, (h, w) mm, as the last refinement left it, or as it was before."""
     record = read_json(nerf / RECORD)
-    rounds = int(record["refinement_rounds_done"])
+    rounds = int(record["refinement_rounds_done"]) if refined else 0
     folder = nerf / f"refinement{rounds}" if rounds else prior
     views: list[View] = [(side, name) for side, name in record["training_views"]]
     return {view: load_maps(folder, *view)["depth_mm"] for view in views}

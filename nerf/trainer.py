@@ -106,6 +106,7 @@ class Trainer:
             "depth": self.pool.depth,
             "half_width": self.pool.half_width,
             "sigma": self.pool.sigma,
+            "confidence": self.pool.confidence,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -115,7 +116,7 @@ class Trainer:
         self.generator.set_state(state["generator"])
         self.device_generator.set_state(state["device_generator"])
         self.pool.depth, self.pool.half_width = state["depth"], state["half_width"]
-        self.pool.sigma = state["sigma"]
+        self.pool.sigma, self.pool.confidence = state["sigma"], state["confidence"]
         self.step = int(state["step"])
 
     def _draw(self) -> Tensor:

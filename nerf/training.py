@@ -211,9 +211,9 @@ def _require_finite(losses: Losses, step: int) -> None:
 def _refine(trainer: Trainer, out: Path, number: int) -> None:
     change = refine_pool(trainer, CHUNK)
     log.info(
-        "nerf: refinement %d looked at %.1f %% of the tissue, replaced %.1f %%, median change %.2f %%",
+        "nerf: refinement %d: other images judge %.1f %% of the tissue, %.1f %% replaced, median change %.2f %%",
         number,
-        100 * change.looked_at,
+        100 * change.judged,
         100 * change.replaced,
         100 * change.median_change,
     )
@@ -270,4 +270,4 @@ def _write_model(options: NerfOptions, trainer: Trainer, out: Path) -> None:
 
 
 READS = ("scene", "poses", "prior")
-STAGE = Stage("nerf", run, NerfOptions, READS, files=files, check=check, resumable=True)
+STAGE = Stage("nerf", run, NerfOptions, READS, version=2, files=files, check=check, resumable=True)

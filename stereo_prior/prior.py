@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from stereo_prior.alignment import Alignment, align_scale, write_table
 from stereo_prior.fusion import (
@@ -28,12 +26,12 @@ from stereo_prior.fusion import (
 from stereo_prior.importance import confidence, importance
 from stereo_prior.pictures import beside, coloured, limits
 from stereo_prior.sparse import Observations, interpolate, points_in_view, training_points
-from stereo_prior.stereo import workers
 from stereo_prior.views import View, Views
 from utils.artifacts import has_maps, load_maps, save_maps
 from utils.errors import InputError, NotApplicable
 from utils.images import write_rgb
 from utils.options import option
+from utils.parallel import each
 from utils.scene import Scene, load_poses
 from utils.stages import Stage
 from utils.types import FloatArray
@@ -104,16 +102,14 @@ def run(options: PriorOptions, *, out: Path, scene: Path, matches: Path, stereo:
         else:
             raise NotApplicable("there is neither stereo depth nor a sparse cloud to make a prior from")
         fused = Path(scratch) / "fused"
-        _each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, fused))
+        each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, fused))
 
         @lru_cache(maxsize=_CACHED)
         def read(view: View) -> Fused:
             found = load_maps(fused, view.side, view.name)
             return Fused(found["depth_mm"], found["sigma_mm"], found["agreement"])
 
-        finished = _each(
-            views.all(), "prior, checking", lambda view: _finish_view(options, given, view, read, out)
-        )
+        finished = each(views.all(), "prior, checking", lambda view: _finish_view(options, given, view, read, out))
     share, error, agreement = _means(finished)
     if agreement < _AGREEMENT_WARN:
         log.warning(
@@ -129,13 +125,6 @@ def _means(values: Sequence[tuple[float, float, float]]) -> list[float]:
     """Return the means of what is known; NaN where nothing is."""
     columns = np.array(values, float).T
     return [float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else float("nan") for one in columns]
-
-
-def _each(views: Iterable[View], words: str, work: Callable[[View], Any]) -> list[Any]:
-    """Do work for every view, several at a time, with a bar."""
-    todo = list(views)
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
-        return list(tqdm(pool.map(work, todo), total=len(todo), desc=words, unit="view", disable=None))
 
 
 def _stereo_input(views: Views, points: Observations | None, sources: list[Path], out: Path) -> _Input:
@@ -209,7 +198,7 @@ def _sparse_input(views: Views, points: Observations, scratch: Path, out: Path) 
         if np.isfinite(depth).any():
             save_maps(scratch, view.side, view.name, depth_mm=depth, sigma_mm=sigma)
 
-    _each(views.all(), "prior, interpolating", one)
+    each(views.all(), "prior, interpolating", one)
 
     @lru_cache(maxsize=_CACHED)
     def own(view: View) -> DepthMap | None:

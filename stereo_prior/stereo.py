@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from utils.artifacts import save_maps
 from utils.errors import InputError, NotApplicable
 from utils.images import write_rgb
 from utils.options import option
+from utils.parallel import workers
 from utils.scene import Scene
 from utils.stages import Stage
 from utils.types import FloatArray, Side
@@ -107,11 +107,6 @@ def run(options: StereoOptions, *, out: Path, scene: Path, matches: Path) -> str
         f"{len(loaded.names)} frames, both eyes, by {', '.join(names)}: {100 * share:.1f} % of the tissue "
         f"measured, median sigma {100 * sigma:.2f} % of the depth"
     )
-
-
-def workers() -> int:
-    """Return how many frames are worked on at a time: OpenCV and NumPy release the interpreter's lock."""
-    return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def matched_disparities(scene: Scene, rectification: Rectification, matches: Path) -> dict[str, FloatArray]:

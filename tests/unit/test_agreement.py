@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -46,30 +48,49 @@ def seen() -> tuple[PixelPool, FloatArray]:
 
 def test_images_agree_with_the_truth_and_not_with_other_depths(seen: tuple[PixelPool, FloatArray]) -> None:
     pool, truth = seen
-    judge = Agreement(pool)
-    right = judge.difference(0, truth[0])[INNER]
-    for factor in (0.93, 0.97, 1.03, 1.07):
-        wrong = judge.difference(0, factor * truth[0])[INNER]
-        assert np.nanmean(wrong) > 2 * np.nanmean(right), factor
-        assert np.nanmean(wrong > right) > 0.85
-    assert np.isfinite(right).mean() > 0.95
+    factors = (1.0, 0.93, 0.97, 1.03, 1.07)
+    right, *others = Agreement(pool).cost(0, np.stack([factor * truth[0] for factor in factors]))
+    for wrong in others:
+        assert np.nanmean(wrong[INNER]) > 1.4 * np.nanmean(right[INNER])
+        assert np.nanmean(wrong[INNER] > right[INNER]) > 0.85
+    assert np.isfinite(right[INNER]).mean() > 0.95
 
 
-def test_unknown_depth_cannot_be_judged(seen: tuple[PixelPool, FloatArray]) -> None:
+def test_unknown_depth_highlights_and_background_cannot_be_judged(seen: tuple[PixelPool, FloatArray]) -> None:
     pool, truth = seen
     depth = truth[3].copy()
     depth[40:50, 40:50] = np.nan
-    found = Agreement(pool).difference(3, depth)
-    assert np.isnan(found[40:50, 40:50]).all()
+    (found,) = Agreement(pool).cost(3, depth[None])
+    assert np.isnan(found[42:48, 42:48]).all()
     assert np.isfinite(found[60:80, 60:80]).all()
+    hidden = replace(pool, highlight=torch.ones_like(pool.highlight))
+    assert np.isnan(Agreement(hidden).cost(3, truth[3][None])).all()
 
 
 def test_brightness_and_contrast_do_not_count(seen: tuple[PixelPool, FloatArray]) -> None:
     pool, truth = seen
-    plain = Agreement(pool).difference(0, truth[0])[INNER]
+    plain = Agreement(pool).cost(0, truth[:1])[0][INNER]
     darker = pool.rgb.clone()
     darker[pool.view_slice(2)] = (0.7 * darker[pool.view_slice(2)].float() + 20).round().to(torch.uint8)
-    pool.rgb, original = darker, pool.rgb
-    changed = Agreement(pool).difference(0, truth[0])[INNER]
-    pool.rgb = original
-    assert abs(float(np.nanmean(changed) / np.nanmean(plain)) - 1) < 0.3
+    changed = Agreement(replace(pool, rgb=darker)).cost(0, truth[:1])[0][INNER]
+    assert abs(float(np.nanmean(changed) - np.nanmean(plain))) < 0.02
+
+
+def test_a_step_moves_a_point_by_so_many_pixels(seen: tuple[PixelPool, FloatArray]) -> None:
+    pool, _ = seen
+    agreement = Agreement(pool)
+    centres = agreement.world_from[agreement.judges(0), :3, 3]
+    baseline_mm = np.median(np.linalg.norm(centres - agreement.world_from[0, :3, 3], axis=1))
+    near, far = (CAMERA.fx * baseline_mm / (agreement.typical_mm * s) for s in (1.0, 1.0 + agreement.step(0, 0.5)))
+    assert near - far == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_view_far_from_all_others_has_no_judges(seen: tuple[PixelPool, FloatArray]) -> None:
+    pool, truth = seen
+    away = pool.cameras.world_from_camera.clone()
+    away[4, :, 3] += 1000.0
+    cameras = replace(pool.cameras, world_from_camera=away)
+    agreement = Agreement(replace(pool, cameras=cameras))
+    assert agreement.judges(4) == []
+    assert 4 not in agreement.judges(0)
+    assert np.isnan(agreement.cost(4, truth[4:5])).all()

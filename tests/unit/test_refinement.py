@@ -1,4 +1,4 @@
-"""Refinement of the prior on hand-made maps: what is looked at, what is replaced, what is smoothed."""
+"""Refinement of the prior on hand-made maps: which depths are tried, which one wins, what is smoothed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ import numpy as np
 import pytest
 
 from nerf.options import NerfOptions
-from nerf.refinement import Evidence, refined, refinement_area
+from nerf.refinement import (
+    MARGIN,
+    SWEEP,
+    Refined,
+    choose,
+    hypotheses,
+    smooth_costs,
+    smooth_unjudged,
+    surroundings,
+)
 from utils.types import BoolArray, FloatArray
 
 SHAPE = (24, 32)
+STEP = 0.01
+MIDDLE = len(SWEEP) // 2
 
 
 def flat(value: float = 80.0) -> FloatArray:
@@ -20,111 +31,113 @@ def everywhere() -> BoolArray:
     return np.ones(SHAPE, bool)
 
 
-def nowhere() -> BoolArray:
-    return np.zeros(SHAPE, bool)
+def bowl(at: float) -> FloatArray:
+    """Return costs of the sweep, (k, h, w), least at `at` steps from the prior."""
+    return np.tile((0.2 + 0.01 * (SWEEP - at) ** 2)[:, None, None], (1, *SHAPE)).astype(np.float32)
 
 
-def evidence(rendered_mm: FloatArray, residual: FloatArray | None = None, gain: float = 1.0) -> Evidence:
-    """Return rendered depth for which the other images speak (gain 1), against which (-1), or neither (NaN)."""
-    return Evidence(rendered_mm, flat(0.0) if residual is None else residual, flat(gain))
+def with_rivals(costs: FloatArray, *rivals: float) -> FloatArray:
+    return np.concatenate([costs, np.stack([flat(cost) for cost in rivals])])
 
 
-def test_steep_places_highlights_and_holes_are_looked_at_within_tissue() -> None:
-    depth, tissue, highlight = flat(), everywhere(), nowhere()
-    depth[:, 24:] = 90.0  # a step between columns 23 and 24
-    depth[5, 4] = np.nan
-    highlight[15, 8] = True
-    tissue[20:] = False
-    area = refinement_area(depth, tissue, highlight)
-    assert area[2, 21:27].all(), "the step, and 2 px around it"
-    assert area[3:8, 2:7].all(), "the hole"
-    assert area[13:18, 6:11].all(), "the highlight"
-    assert not area[10, 12:18].any(), "a flat place"
-    assert not area[20:].any()
+@pytest.mark.parametrize("at", [-5.5, -2.3, 0.0, 0.4, 1.5, 5.0])
+def test_the_sweep_finds_depth_between_its_steps(at: float) -> None:
+    tried = hypotheses(flat(), STEP, [flat(100.0)])
+    found = choose(tried, with_rivals(bowl(at), 0.9), STEP)
+    np.testing.assert_allclose(found.depth_mm, 80.0 * (1.0 + STEP * at), rtol=1e-4)
+    assert float(found.cost.max()) < 0.3
 
 
-def test_a_flat_prior_without_highlights_is_left_alone() -> None:
-    assert not refinement_area(flat(), everywhere(), nowhere()).any()
-    assert not refinement_area(flat(), nowhere(), everywhere()).any()
+@pytest.mark.parametrize("at", [-20.0, 20.0])
+def test_a_sweep_without_a_bottom_leaves_the_prior(at: float) -> None:
+    found = choose(hypotheses(flat(), STEP, [flat(100.0)]), with_rivals(bowl(at), 9.0), STEP)
+    np.testing.assert_array_equal(found.depth_mm, 80.0)
 
 
-def test_an_unknown_prior_is_looked_at_everywhere() -> None:
-    assert refinement_area(flat(np.nan), everywhere(), nowhere()).all()
+@pytest.mark.parametrize(("advantage", "wins"), [(0.5 * MARGIN, False), (1.5 * MARGIN, True)])
+def test_a_rival_must_be_better_by_a_margin(advantage: float, wins: bool) -> None:
+    tried = hypotheses(flat(), STEP, [flat(100.0), flat(60.0)])
+    found = choose(tried, with_rivals(bowl(0.0), 0.9, 0.2 - advantage), STEP)
+    np.testing.assert_allclose(found.depth_mm, 60.0 if wins else 80.0)
 
 
-def test_rendered_depth_is_taken_where_the_colours_fit_and_the_depth_differs() -> None:
-    # ten columns in the area: residual 0.01 .. 0.10, rendered 1 .. 10 mm farther in another order
-    depth, area = flat(), nowhere()
-    area[:, :10] = True
-    residual = np.tile(np.linspace(0.01, 0.32, 32), (24, 1))
-    offset = np.tile(np.concatenate([[3, 1, 5, 2, 9, 4, 6, 7, 8, 10], np.full(22, 20.0)]), (24, 1))
-    found = refined(depth, evidence(depth + offset, residual), area, 0.0)
-    # residual up to its median in the area: columns 0 to 4; difference from its 20th percentile, 2.8, upwards
-    taken = found != depth
-    assert set(np.flatnonzero(taken.any(0))) == {0, 2, 4}
-    np.testing.assert_allclose(found[:, 4], 89.0)
+def test_the_best_of_several_rivals_wins() -> None:
+    tried = hypotheses(flat(), STEP, [flat(100.0), flat(60.0), flat(70.0)])
+    found = choose(tried, with_rivals(bowl(0.0) + 0.5, 0.5, 0.1, 0.3), STEP)
+    np.testing.assert_array_equal(found.depth_mm, 60.0)
+    np.testing.assert_allclose(found.cost, 0.1)
 
 
-@pytest.mark.parametrize("gain", [-1.0, np.nan])
-def test_what_the_other_images_do_not_speak_for_is_not_taken(gain: float) -> None:
-    np.testing.assert_array_equal(refined(flat(), evidence(flat(85.0), gain=gain), everywhere(), 0.0), 80.0)
-
-
-def test_nothing_changes_outside_the_area() -> None:
-    depth, area = flat(), nowhere()
-    area[:, :10] = True
-    found = refined(depth, evidence(flat(85.0)), area, 0.5)
-    np.testing.assert_array_equal(found[:, 10:], 80)
-    np.testing.assert_array_equal(found[:, :10], 85)
-    np.testing.assert_array_equal(depth, 80)  # the old prior is not written into
-
-
-def test_an_unknown_prior_takes_any_rendered_depth() -> None:
-    depth = flat()
-    depth[:, :4] = np.nan
-    rendered = flat(83.0)
+def test_what_no_image_judges_keeps_its_prior_or_takes_what_was_rendered() -> None:
+    prior, rendered = flat(), flat(90.0)
+    prior[:, :4] = np.nan
     rendered[:, 0] = np.nan
-    area = nowhere()
-    area[:, :4] = True
-    found = refined(depth, evidence(rendered, flat(0.9), gain=np.nan), area, 0.0)
-    assert np.isnan(found[:, 0]).all()
-    np.testing.assert_array_equal(found[:, 1:4], 83)
-    np.testing.assert_array_equal(found[:, 4:], 80)
+    tried = hypotheses(prior, STEP, [rendered])
+    found = choose(tried, np.full(tried.shape, np.nan, np.float32), STEP)
+    assert np.isnan(found.depth_mm[:, 0]).all()
+    np.testing.assert_array_equal(found.depth_mm[:, 1:4], 90.0)
+    np.testing.assert_array_equal(found.depth_mm[:, 4:], 80.0)
+    assert np.isnan(found.cost).all()
 
 
-def test_without_renders_the_prior_stays() -> None:
+def test_the_surroundings_hold_both_sides_of_an_edge() -> None:
     depth = flat()
-    np.testing.assert_array_equal(refined(depth, evidence(flat(np.nan), flat(np.nan)), everywhere(), 0.5), depth)
-    np.testing.assert_array_equal(refined(depth, evidence(flat(90.0)), nowhere(), 0.5), depth)
+    depth[:, 16:] = 100.0
+    nearest_1, farthest_1, nearest_2, farthest_2 = surroundings(depth)
+    assert (nearest_1[10:14, 16:18] == 80.0).all()
+    assert (farthest_1[10:14, 14:16] == 100.0).all()
+    assert (nearest_2[10:14, 16:18] == 80.0).all()
+    assert (farthest_2[10:14, 14:16] == 100.0).all()
+    assert (farthest_1[10:14, :12] == 80.0).all()
 
 
-def spiky() -> tuple[FloatArray, BoolArray]:
-    """Return a prior with two spikes, and the area around them."""
-    depth, area = flat(), nowhere()
+def test_unknown_surroundings_are_left_out() -> None:
+    depth = flat(np.nan)
+    assert all(np.isnan(ring).all() for ring in surroundings(depth))
+    depth[12, 16] = 80.0
+    assert np.nanmin(surroundings(depth)[1]) == 80.0
+
+
+def test_costs_are_smoothed_within_a_colour_and_not_across() -> None:
+    image = np.full((*SHAPE, 3), 40, np.uint8)
+    image[:, 16:] = 200
+    cost = flat(0.2)
+    cost[:, 16:] = 0.8
+    cost[12, 8] = 0.8
+    (smooth,) = smooth_costs(cost[None].astype(np.float32), image, everywhere())
+    assert smooth[12, 8] < 0.3
+    assert (smooth[4:20, :15] < 0.35).all()
+    assert (smooth[4:20, 17:] > 0.65).all()
+
+
+def test_what_is_not_judged_takes_the_cost_around_it() -> None:
+    cost = flat(0.2)
+    cost[10:13, 10:13] = np.nan
+    (smooth,) = smooth_costs(cost[None].astype(np.float32), np.zeros((*SHAPE, 3), np.uint8), everywhere())
+    np.testing.assert_allclose(smooth[10:13, 10:13], 0.2, atol=1e-3)
+    (nothing,) = smooth_costs(flat(np.nan)[None], np.zeros((*SHAPE, 3), np.uint8), everywhere())
+    assert np.isnan(nothing).all()
+
+
+def spiky() -> FloatArray:
+    depth = flat()
     depth[12, 10], depth[12, 20] = 120.0, 100.0
-    area[8:16, 6:26] = True
-    return depth, area
+    return depth
 
 
 def test_where_images_cannot_tell_the_worst_takes_the_median_of_its_surroundings() -> None:
-    depth, area = spiky()
-    silent = evidence(flat(), gain=np.nan)
-    found = refined(depth, silent, area, 0.5)
+    silent = Refined(spiky(), flat(np.nan))
+    found = smooth_unjudged(silent, everywhere(), 0.5)
     assert found[12, 10] == 80.0  # 40 mm off is the worse half
     assert found[12, 20] == 100.0
-    assert refined(depth, silent, area, 1.0)[12, 20] == 80.0
-    np.testing.assert_array_equal(refined(depth, silent, area, 0.0), depth)
+    assert smooth_unjudged(silent, everywhere(), 1.0)[12, 20] == 80.0
+    np.testing.assert_array_equal(smooth_unjudged(silent, everywhere(), 0.0), silent.depth_mm)
+    np.testing.assert_array_equal(smooth_unjudged(silent, ~everywhere(), 1.0), silent.depth_mm)
 
 
-def test_where_images_speak_for_the_prior_nothing_is_smoothed() -> None:
-    depth, area = spiky()
-    np.testing.assert_array_equal(refined(depth, evidence(flat(), gain=-1.0), area, 1.0), depth)
-
-
-def test_a_lone_spike_is_smoothed() -> None:
-    depth, area = spiky()
-    depth[12, 20] = 80.0
-    assert refined(depth, evidence(flat(), gain=np.nan), area, 0.5)[12, 10] == 80.0
+def test_what_images_judged_is_not_smoothed() -> None:
+    judged = Refined(spiky(), flat(0.1))
+    np.testing.assert_array_equal(smooth_unjudged(judged, everywhere(), 1.0), judged.depth_mm)
 
 
 @pytest.mark.parametrize(
