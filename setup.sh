@@ -13,10 +13,12 @@ if [ ! -x .venv/bin/python ]; then
   fi
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     { echo "Python 3.11 or later is needed, found $("$python" --version); set PYTHON=/path/to/python3.11"; exit 2; }
+  echo "making .venv"
   "$python" -m venv .venv
 fi
 # Without an NVIDIA driver the CPU build of PyTorch is enough, and several GB smaller.
 if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
+  echo "installing PyTorch (about 200 MB; once)"
   cpu_index="https://download.pytorch.org/whl/cpu"
   if command -v nvidia-smi >/dev/null ||
     ! .venv/bin/python -m pip install -q --retries 0 --timeout 20 --index-url "$cpu_index" torch==2.13.0 2>/dev/null; then
@@ -25,12 +27,14 @@ if ! .venv/bin/python -c 'import torch' 2>/dev/null; then
 fi
 
 if [ "${1:-}" = "--tests" ]; then
+  echo "installing Specula and what its tests need"
   .venv/bin/python -m pip install -q -e ".[test]"
   .venv/bin/ruff check .
   .venv/bin/ruff format --check .
   .venv/bin/mypy .
   .venv/bin/python -m pytest "${@:2}"
 else
+  echo "installing Specula and what it needs"
   .venv/bin/python -m pip install -q -e .
   .venv/bin/python run.py --config configs/phantom.txt --train_binocular "$@"
 fi

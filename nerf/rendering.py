@@ -87,7 +87,7 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
             depth_std_mm=image.depth_std_mm,
             opacity=image.opacity,
         )
-        write_rgb(out / "pictures" / f"{side}_{name}.png", _picture(rgb, image))
+        write_rgb(out / "pictures" / f"{side}_{name}.png", _picture(rgb, image, surrounds.get(side)))
         opacity.append(float((image.opacity >= 0.5).mean()))
     for side in sides:
         _video(out, side, names, options.video_fps)
@@ -115,8 +115,11 @@ def blacken(rgb: NDArray[np.uint8], border: Surround | None) -> NDArray[np.uint8
     return np.where(border.never_tissue[..., None], border.colour, rgb)
 
 
-def _picture(rgb: NDArray[np.uint8], image: RenderedImage) -> NDArray[np.uint8]:
-    depth = np.where(image.opacity >= 0.5, image.depth_mm, np.nan)
+def _picture(rgb: NDArray[np.uint8], image: RenderedImage, border: Surround | None) -> NDArray[np.uint8]:
+    shown = image.opacity >= 0.5
+    if border is not None and border.never_tissue.shape == shown.shape:
+        shown &= ~border.never_tissue
+    depth = np.where(shown, image.depth_mm, np.nan)
     return np.hstack([rgb, colour_depth(depth)])
 
 

@@ -91,7 +91,7 @@ def check_calibration(
         findings += _check_eye(calibration, side, size, cuts[side], rectified=rectified)
     if calibration.rotation is not None and calibration.translation_mm is not None:
         rotation = _check_rotation(calibration.rotation)
-        findings += [*rotation, _check_baseline(calibration.translation_mm)]
+        findings += [*rotation, _check_baseline(calibration.source, calibration.translation_mm)]
         if all(finding.level != "refuse" for finding in findings):
             findings += [_check_axes(calibration), _check_order(calibration)]
             if rectified and "right" in sizes:
@@ -107,7 +107,8 @@ def raise_refusals(findings: Sequence[Finding]) -> list[str]:
     """
     refused = [finding for finding in findings if finding.level == "refuse"]
     for finding in refused[1:]:
-        log.error("calibration: %s", finding.line())
+        if (finding.found, finding.expected) != (refused[0].found, refused[0].expected):  # the same of both eyes
+            log.error("calibration: %s", finding.line())
     for finding in refused:
         raise InputError(finding.what, found=finding.found, expected=finding.expected, do=finding.do)
     return [finding.line() for finding in findings]
@@ -211,19 +212,19 @@ def _check_rotation(rotation: FloatArray) -> list[Finding]:
     return findings
 
 
-def _check_baseline(translation_mm: FloatArray) -> Finding:
+def _check_baseline(source: str, translation_mm: FloatArray) -> Finding:
     """Check that the eyes are apart, and that T is in millimetres."""
     baseline = float(np.linalg.norm(translation_mm))
     expected = f"{SMALLEST_BASELINE_MM} to {LARGEST_BASELINE_MM:.0f} mm"
     if baseline == 0:
         do = "write T as stereoCalibrate gives it, in mm, or keep M1 and D1 alone for one eye"
-        return Finding("refuse", "the baseline is zero", "T = (0, 0, 0)", expected, do)
+        return Finding("refuse", f"the baseline is zero ({source})", "T = (0, 0, 0)", expected, do)
     found = f"|T| = {baseline:.5g}"
     if baseline < SMALLEST_BASELINE_MM:
         do = f"multiply T by 1000: it looks like metres ({baseline * 1000:.4g} mm)"
-        return Finding("refuse", "the baseline is not in millimetres", found, expected, do)
+        return Finding("refuse", f"the baseline is not in millimetres ({source})", found, expected, do)
     if baseline > LARGEST_BASELINE_MM:
-        return Finding("warn", "the baseline is very long", found, expected, "check that T is in mm")
+        return Finding("warn", f"the baseline is very long ({source})", found, expected, "check that T is in mm")
     return Finding("ok", "baseline", f"{baseline:.4g} mm", expected)
 
 

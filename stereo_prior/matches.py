@@ -151,12 +151,13 @@ def _judge(options: MatchOptions, scene: Scene, found: list[Matches], out: Path)
     for check in checks:
         line = f"{check.check}: {check.found}; expected {check.expected}"
         if check.verdict == "good":
-            log.info("matches: %s", line)
-            continue
-        log.warning("matches: %s. %s", line, check.do)
-        refused += [check] if check.verdict == "refuse" else []
-    if refused and not options.allow_bad_calibration:
-        raise refused[0].to_error()
+            log.info("matches: [ok] %s", line)
+        elif check.verdict == "refuse" and not options.allow_bad_calibration and not refused:
+            refused.append(check)  # it is said once, when it stops the run
+        else:
+            log.warning("matches: %s. %s", line, check.do)
+    for check in refused:
+        raise check.to_error()
 
 
 def _write(options: MatchOptions, scene: Scene, name: str, kept: Matches, out: Path) -> None:

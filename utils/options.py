@@ -75,7 +75,8 @@ def parse_options(
     for name in retired:
         parser.add_argument(f"--{name}", nargs="*", default=None, help=configargparse.SUPPRESS)
     values, unknown = parser.parse_known_args(_join_numbers(argv, declared))
-    _refuse_unknown(unknown, [*(_flag(field) for field in declared.values()), *retired, "config"])
+    known = [*(_flag(field) for field in declared.values()), *retired, "config"]
+    _refuse_unknown(unknown, known, argv, values.config)
     notices = [f"--{name}: {text}" for name, text in retired.items() if getattr(values, name) is not None]
     filled = {
         name: section(**{field.name: getattr(values, field.name) for field in dataclasses.fields(section)})
@@ -101,6 +102,13 @@ def _plain(value: Any) -> Any:
 
 class _Parser(configargparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
+        if "open config file" in message:
+            raise InputError(
+                "--config cannot be read",
+                found=message.split("Error: ")[-1],
+                expected="a file of `key = value` lines, such as configs/phantom.txt",
+                do="correct the path",
+            )
         raise InputError(
             "the command line or the configuration cannot be read",
             found=message,
@@ -174,7 +182,8 @@ def _join_numbers(argv: Sequence[str], declared: Mapping[str, dataclasses.Field[
     return joined
 
 
-def _refuse_unknown(unknown: Iterable[str], known: Sequence[str]) -> None:
+def _refuse_unknown(unknown: Iterable[str], known: Sequence[str], argv: Sequence[str], config: str | None) -> None:
+    typed = {word.split("=")[0] for word in argv}
     for word in unknown:
         name = word.lstrip("-").split("=")[0]
         if not word.startswith("-"):
@@ -185,9 +194,10 @@ def _refuse_unknown(unknown: Iterable[str], known: Sequence[str]) -> None:
                 do=f"put the flag in front of it, or take `{word}` out",
             )
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        where = "on the command line" if word.split("=")[0] in typed or not config else f"in {config}"
         raise InputError(
-            f"unknown option `{name}`",
-            found=word,
+            f"unknown option `{name}` {where}",
+            found=word if where == "on the command line" else word.lstrip("-").replace("=", " = ", 1),
             expected=f"`{nearest[0]}`, the nearest known name" if nearest else "a name listed by --help",
-            do="correct the name on the command line or in the configuration file",
+            do=f"correct the name {where}",
         )

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import trimesh
 
 from tests.tiny import SIDES, STAGES, TEST_FRAME, Session, depth_tables
 from utils.artifacts import load_maps
+from utils.images import read_map
 from utils.stages import read_stamp
 
 pytestmark = pytest.mark.slow
@@ -116,7 +116,7 @@ def test_refinement_brings_the_prior_nearer_to_the_truth(whole: Session) -> None
             after = load_maps(whole.logs / "nerf" / "refinement2", side, name)["depth_mm"]
             tissue = before["tissue"]
             np.testing.assert_array_equal(after[~tissue], before["depth_mm"][~tissue])
-            truth = cv2.imread(str(whole.datadir / side[0] / "depth" / f"{name}.png"), cv2.IMREAD_UNCHANGED) * 0.01
+            truth = 0.01 * read_map(whole.datadir / side[0] / "depth" / f"{name}.png")
             errors.append(
                 [np.nanmean(np.abs(depth / truth - 1.0)[tissue]) for depth in (before["depth_mm"], after)]
             )

@@ -84,7 +84,7 @@ def test_defaults_command_line_and_file_in_ascending_order_of_right(tmp_path: Pa
 
 def test_a_misspelt_key_in_a_file_names_the_nearest(tmp_path: Path) -> None:
     error = refused(text="powr = 2\n", folder=tmp_path)
-    assert error.what == "unknown option `powr`"
+    assert error.what == f"unknown option `powr` in {tmp_path / 'toy.txt'}"
     assert "`power`" in error.expected
 
 
