@@ -25,6 +25,9 @@ STEP_PX = 0.35
 # A rival (the rendered depth, the nearest and the farthest depth around) must correlate better by this much.
 MARGIN = 0.03
 UNKNOWN_COST = 9.0
+# How much worse than its best a sweep's depths must be (their upper quartile) to say anything: below the first
+# number it says nothing, from the second on all. Smooth white mucosa stays below, vessels and texture lie above.
+SILENT, CLEAR = 0.02, 0.06
 # Lengths in the image are shares of its width: 5, 9 and 7 px of 320.
 RING_SHARES = (0.0156, 0.028)
 GUIDE_SHARE, GUIDE_CONTRAST = 0.022, 25.0
@@ -46,7 +49,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Refined:
-    """The refined prior (h, w), mm, and what its correlation with judging images lacks to 1; NaN: not judged."""
+    """The refined prior (h, w), mm, and what the trust in it lacks to 1; NaN: no image judges it.
+
+    Trust is the correlation with the judging images, times how clearly they prefer one depth.
+    """
 
     depth_mm: FloatArray
     cost: FloatArray
@@ -118,21 +124,28 @@ def smooth_costs(costs: NDArray[np.float32], image: NDArray[np.uint8], tissue: B
 def choose(tried_mm: FloatArray, costs: NDArray[np.float32], step: float) -> Refined:
     """Return the depth of least cost among hypotheses (k, h, w): the sweep's, between its depths, or a rival's.
 
-    A sweep whose best depth is its first or last has not found any: the prior stands.
+    A sweep whose best depth is its first or last has not found any: the prior stands. Where all its depths fit about
+    as well, as without texture, it moves the prior less or not at all.
     """
     count = len(SWEEP)
     prior, filled = tried_mm[count // 2], np.nan_to_num(costs, nan=UNKNOWN_COST)
     number, cost = _between(filled[:count])
     judged = np.isfinite(costs[count // 2])
-    depth_mm = np.where(judged, prior * (1.0 + step * number), prior)
+    contrast = np.partition(filled[:count], -(count // 4) - 1, axis=0)[-(count // 4) - 1] - filled[:count].min(
+        axis=0
+    )
+    clear = np.clip((contrast - SILENT) / (CLEAR - SILENT), 0.0, 1.0)
+    depth_mm = np.where(judged, prior * (1.0 + step * clear * number), prior)
     cost = np.where(judged, cost, UNKNOWN_COST)
     for rival, rival_cost in zip(tried_mm[count:], filled[count:], strict=True):
         better = np.isfinite(rival) & (rival_cost < cost - MARGIN)
         depth_mm, cost = np.where(better, rival, depth_mm), np.where(better, rival_cost, cost)
+        clear = np.where(better, 1.0, clear)
     # Where nothing is known and no image can tell, what was rendered is the best guess.
     rendered = tried_mm[count]
     depth_mm = np.where(np.isfinite(depth_mm), depth_mm, rendered)
-    return Refined(depth_mm.astype(np.float32), np.where(cost < UNKNOWN_COST, cost, np.nan).astype(np.float32))
+    lacking = np.where(cost < UNKNOWN_COST, 1.0 - clear * (1.0 - cost), np.nan)
+    return Refined(depth_mm.astype(np.float32), lacking.astype(np.float32))
 
 
 def smooth_unjudged(found: Refined, tissue: BoolArray, quantile: float) -> FloatArray:

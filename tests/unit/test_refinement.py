@@ -48,6 +48,14 @@ def test_the_sweep_finds_depth_between_its_steps(at: float) -> None:
     assert float(found.cost.max()) < 0.3
 
 
+@pytest.mark.parametrize(("depth_of_bowl", "share"), [(0.03, 0.0), (1.0, 1.0)])
+def test_a_flat_sweep_says_nothing(depth_of_bowl: float, share: float) -> None:
+    costs = 0.2 + depth_of_bowl * (bowl(2.0) - 0.2)
+    found = choose(hypotheses(flat(), STEP, [flat(100.0)]), with_rivals(costs, 0.9), STEP)
+    np.testing.assert_allclose(found.depth_mm, 80.0 * (1.0 + share * 2.0 * STEP), rtol=1e-4)
+    np.testing.assert_allclose(found.cost, 1.0 - 0.8 * share, atol=0.02)
+
+
 @pytest.mark.parametrize("at", [-20.0, 20.0])
 def test_a_sweep_without_a_bottom_leaves_the_prior(at: float) -> None:
     found = choose(hypotheses(flat(), STEP, [flat(100.0)]), with_rivals(bowl(at), 9.0), STEP)
@@ -65,7 +73,7 @@ def test_the_best_of_several_rivals_wins() -> None:
     tried = hypotheses(flat(), STEP, [flat(100.0), flat(60.0), flat(70.0)])
     found = choose(tried, with_rivals(bowl(0.0) + 0.5, 0.5, 0.1, 0.3), STEP)
     np.testing.assert_array_equal(found.depth_mm, 60.0)
-    np.testing.assert_allclose(found.cost, 0.1)
+    np.testing.assert_allclose(found.cost, 0.1, rtol=1e-4)
 
 
 def test_what_no_image_judges_keeps_its_prior_or_takes_what_was_rendered() -> None:
