@@ -124,8 +124,8 @@ def smooth_costs(costs: NDArray[np.float32], image: NDArray[np.uint8], tissue: B
 def choose(tried_mm: FloatArray, costs: NDArray[np.float32], step: float) -> Refined:
     """Return the depth of least cost among hypotheses (k, h, w): the sweep's, between its depths, or a rival's.
 
-    A sweep whose best depth is its first or last has not found any: the prior stands. Where all its depths fit about
-    as well, as without texture, it moves the prior less or not at all.
+    A sweep whose best depth is its first or last has not found any: the prior stands. Where all its depths fit
+    about as well, as without texture, it moves the prior less or not at all.
     """
     count = len(SWEEP)
     prior, filled = tried_mm[count // 2], np.nan_to_num(costs, nan=UNKNOWN_COST)
