@@ -16,6 +16,8 @@ from utils.types import FloatArray
 
 SEARCH = (8, 4)
 CLOSE = (7, 1)
+# For rays on which the search finds nothing: a sheet thinner than the gap between two samples is passed unseen.
+SEARCH_AGAIN = (48, 47)
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,13 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     `gain` is the exposure; None: the learned one of the rays' training frames.
     """
     bounds = model.box.bounds(rays)
-    first = Guide(guide, 0.02 * guide, 0.06 * guide)
-    # The far side of the box is looked at too: a surface that no sample has passed cannot be found.
-    z = torch.cat([guided_samples(first, *bounds, SEARCH, None), bounds[1][:, None]], dim=1)
-    found, _, _ = model.geometry(rays, z, bounds)
-    surface = torch.where(found.opacity > 0.5, found.depth, torch.nan)
-    sigma = torch.maximum(torch.minimum(found.spread, 0.02 * surface), 0.003 * surface)
+    surface, spread = _search(model, rays, guide, bounds, SEARCH)
+    missed = torch.nonzero(torch.isnan(surface))[:, 0]
+    if len(missed):
+        near, far = (bound[missed] for bound in bounds)
+        again = _search(model, rays.chosen(missed), guide[missed], (near, far), SEARCH_AGAIN)
+        surface, spread = surface.index_copy(0, missed, again[0]), spread.index_copy(0, missed, again[1])
+    sigma = torch.maximum(torch.minimum(spread, 0.02 * surface), 0.003 * surface)
     z = guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None)
     gains = None if gain is None else torch.full_like(bounds[0], gain)
     final = model.render(rays, z, bounds, gains)
@@ -87,3 +90,17 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     # Where hardly anything was found there is no colour either: dark, as what no surface sends back.
     rgb = final.rgb * (2.0 * geometry.opacity).clamp(max=1.0)[:, None]
     return torch.cat([rgb, extra], dim=1)
+
+
+def _search(
+    model: SceneModel,
+    rays: Rays,
+    guide: torch.Tensor,
+    bounds: tuple[torch.Tensor, torch.Tensor],
+    counts: tuple[int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the z-depth (n,) at which rays stop, NaN where they do not, and its spread."""
+    # The far side of the box is looked at too: a surface that no sample has passed cannot be found.
+    z = guided_samples(Guide(guide, 0.02 * guide, 0.06 * guide), *bounds, counts, None)
+    found, _, _ = model.geometry(rays, torch.cat([z, bounds[1][:, None]], dim=1), bounds)
+    return torch.where(found.opacity > 0.5, found.depth, torch.nan), found.spread

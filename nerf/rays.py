@@ -33,6 +33,11 @@ class Rays:
         parts = (self.origins, self.directions, self.direction_norm, self.lamp_anchor, self.frame, self.normal)
         return Rays(*(part.to(device, non_blocking=True) for part in parts))
 
+    def chosen(self, indices: Tensor) -> Rays:
+        """Return some of the rays."""
+        parts = (self.origins, self.directions, self.direction_norm, self.lamp_anchor, self.frame, self.normal)
+        return Rays(*(part[indices] for part in parts))
+
 
 @dataclass(frozen=True)
 class Cameras:

@@ -24,6 +24,7 @@ SWEEP = np.array([-8.0, -6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6
 STEP_PX = 0.35
 # A rival (the rendered depth, the nearest and the farthest depth around) must correlate better by this much.
 MARGIN = 0.03
+LARGEST_COST = 0.65  # ... and by itself: uncorrelated images agree by chance on any depth
 UNKNOWN_COST = 9.0
 # How much worse than its best a sweep's depths must be (their upper quartile) to say anything: below the first
 # number it says nothing, from the second on all. Smooth white mucosa stays below, vessels and texture lie above.
@@ -138,7 +139,7 @@ def choose(tried_mm: FloatArray, costs: NDArray[np.float32], step: float) -> Ref
     depth_mm = np.where(judged, prior * (1.0 + step * clear * number), prior)
     cost = np.where(judged, cost, UNKNOWN_COST)
     for rival, rival_cost in zip(tried_mm[count:], filled[count:], strict=True):
-        better = np.isfinite(rival) & (rival_cost < cost - MARGIN)
+        better = np.isfinite(rival) & (rival_cost < np.minimum(cost - MARGIN, LARGEST_COST))
         depth_mm, cost = np.where(better, rival, depth_mm), np.where(better, rival_cost, cost)
         clear = np.where(better, 1.0, clear)
     # Where nothing is known and no image can tell, what was rendered is the best guess.
