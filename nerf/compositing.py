@@ -14,7 +14,9 @@ class Composite:
     """What a ray sees.
 
     `weights` (rays, samples) sum to `opacity` (rays,); `depth` is the expected z-depth divided by opacity,
-    `median` the z-depth where half of the opacity is reached, `spread` the standard deviation of z-depth.
+    `median` the z-depth where half of the opacity is reached, `spread` the standard deviation of z-depth. `gap`
+    (rays,) is by how many mm a surface was missed: its smallest signed distance, 0 where a sample lies behind it
+    and for densities.
     """
 
     weights: Tensor
@@ -22,6 +24,7 @@ class Composite:
     depth: Tensor
     median: Tensor
     spread: Tensor
+    gap: Tensor
 
 
 def interval_edges(z: Tensor, near: Tensor, far: Tensor) -> Tensor:
@@ -50,7 +53,7 @@ def composite(density: Tensor, z: Tensor, edges: Tensor, direction_norm: Tensor)
     """
     optical = density * (edges[:, 1:] - edges[:, :-1]) * direction_norm[:, None]
     before = functional.pad(torch.cumsum(optical, dim=1)[:, :-1], (1, 0))
-    return _summary(torch.exp(-before) * -torch.expm1(-optical), z)
+    return _summary(torch.exp(-before) * -torch.expm1(-optical), z, torch.zeros_like(z[:, 0]))
 
 
 def composite_surface(distance: Tensor, z: Tensor, blur: Tensor) -> Composite:
@@ -75,7 +78,7 @@ def composite_surface(distance: Tensor, z: Tensor, blur: Tensor) -> Composite:
     share = _stopping_share(s)
     nothing = torch.zeros_like(piece[:, :1])
     weights = torch.cat([piece * (1.0 - share), nothing], dim=1) + torch.cat([nothing, piece * share], dim=1)
-    return _summary(weights, z)
+    return _summary(weights, z, distance.amin(dim=1).clamp_min(0.0))
 
 
 def _stopping_share(s: Tensor) -> Tensor:
@@ -94,12 +97,13 @@ def _stopping_share(s: Tensor) -> Tensor:
     return torch.where(falls & (stopped > 1e-6), share.clamp(0.0, 1.0), torch.full_like(share, 0.5))
 
 
-def _summary(weights: Tensor, z: Tensor) -> Composite:
+def _summary(weights: Tensor, z: Tensor, gap: Tensor) -> Composite:
     opacity = weights.sum(1)
     safe = opacity.clamp_min(1e-6)
     depth = (weights * z).sum(1) / safe
     variance = (weights * (z - depth[:, None]) ** 2).sum(1) / safe
-    return Composite(weights, opacity, depth, _median(weights, opacity, z), variance.clamp_min(1e-12).sqrt())
+    spread = variance.clamp_min(1e-12).sqrt()
+    return Composite(weights, opacity, depth, _median(weights, opacity, z), spread, gap)
 
 
 def _median(weights: Tensor, opacity: Tensor, z: Tensor) -> Tensor:

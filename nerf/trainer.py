@@ -21,6 +21,7 @@ DEPTH_LOSS_END = 0.1
 SATURATED = 0.98
 # Tissue is opaque: a ray that nothing stops is wrong, one that is nearly stopped hardly counts (squared).
 OPACITY_LOSS_WEIGHT = 0.1
+GAP_LOSS_WEIGHT = 0.1
 # Holds the lamp near the endoscope's tip against what colours alone could explain as well.
 LAMP_LOSS_WEIGHT = 0.05
 
@@ -88,6 +89,8 @@ class Trainer:
             total = total + self.options.distortion_loss_weight * spread
         see_through = (1.0 - rendered.geometry.opacity).square().mean()
         total = total + OPACITY_LOSS_WEIGHT * see_through
+        # Far from the surface opacity has no slope any more: the distance itself brings such rays back.
+        total = total + GAP_LOSS_WEIGHT * (rendered.geometry.gap / self.model.unit_mm).mean()
         total = total + LAMP_LOSS_WEIGHT * self.model.lamp_shift().square().sum()
         with torch.no_grad():
             plain = ~self.pool.highlight[pixels].to(self.device)

@@ -191,3 +191,13 @@ def test_distortion_by_hand() -> None:
     z, edges = torch.tensor([[10.0, 14.0]]), torch.tensor([[10.0, 12.0, 14.0]])
     found = distortion(torch.tensor([[0.5, 0.5]]), z, edges, torch.tensor(1.0))
     np.testing.assert_allclose(found, [2 + 1 / 3], rtol=1e-6)
+
+
+def test_the_gap_is_how_far_a_ray_stays_from_the_surface() -> None:
+    z = torch.linspace(70.0, 90.0, 9)[None].repeat(2, 1)
+    distance = torch.stack([(z[0] - 82.0).abs() + 1.5, 80.0 - z[1]]).requires_grad_()
+    found = composite_surface(distance, z, torch.tensor(0.05))
+    torch.testing.assert_close(found.gap, torch.tensor([2.0, 0.0]))
+    (slope,) = torch.autograd.grad(found.gap.sum(), distance)
+    assert float(slope[0].sum()) == 1.0, "a ray that misses still has a slope"
+    assert float(slope[1].abs().sum()) == 0.0, "a ray that hits has none"
