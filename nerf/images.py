@@ -16,8 +16,10 @@ from utils.types import FloatArray
 
 SEARCH = (8, 4)
 CLOSE = (7, 1)
-# For rays on which the search finds nothing: a sheet thinner than the gap between two samples is passed unseen.
+# For rays on which the search finds nothing (a sheet thinner than the gap between two samples is passed unseen),
+# or finds the surface somewhere in a gap too wide for the close look: its spread is above this share of the depth.
 SEARCH_AGAIN = (48, 47)
+WIDEST_SPREAD = 0.02
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,18 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     `gain` is the exposure; None: the learned one of the rays' training frames.
     """
     bounds = model.box.bounds(rays)
-    surface, spread = _search(model, rays, guide, bounds, SEARCH)
-    missed = torch.nonzero(torch.isnan(surface))[:, 0]
-    if len(missed):
-        near, far = (bound[missed] for bound in bounds)
-        again = _search(model, rays.chosen(missed), guide[missed], (near, far), SEARCH_AGAIN)
-        surface, spread = surface.index_copy(0, missed, again[0]), spread.index_copy(0, missed, again[1])
-    sigma = torch.maximum(torch.minimum(spread, 0.02 * surface), 0.003 * surface)
+    surface, spread = _search(model, rays, Guide(guide, 0.02 * guide, 0.06 * guide), bounds, SEARCH)
+    # NaN compares as False: rays on which nothing was found are among the unsure.
+    unsure = torch.nonzero(~(spread <= WIDEST_SPREAD * surface))[:, 0]
+    if len(unsure):
+        near, far = (bound[unsure] for bound in bounds)
+        missed = torch.isnan(surface[unsure])
+        depth = torch.where(missed, guide[unsure], surface[unsure])
+        sigma = torch.where(missed, 0.02 * depth, spread[unsure])
+        closer = Guide(depth, sigma, 3.0 * sigma)
+        again = _search(model, rays.chosen(unsure), closer, (near, far), SEARCH_AGAIN)
+        surface, spread = surface.index_copy(0, unsure, again[0]), spread.index_copy(0, unsure, again[1])
+    sigma = torch.maximum(torch.minimum(spread, WIDEST_SPREAD * surface), 0.003 * surface)
     z = guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None)
     gains = None if gain is None else torch.full_like(bounds[0], gain)
     final = model.render(rays, z, bounds, gains)
@@ -95,12 +102,12 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
 def _search(
     model: SceneModel,
     rays: Rays,
-    guide: torch.Tensor,
+    guide: Guide,
     bounds: tuple[torch.Tensor, torch.Tensor],
     counts: tuple[int, int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the z-depth (n,) at which rays stop, NaN where they do not, and its spread."""
     # The far side of the box is looked at too: a surface that no sample has passed cannot be found.
-    z = guided_samples(Guide(guide, 0.02 * guide, 0.06 * guide), *bounds, counts, None)
-    found, _, _ = model.geometry(rays, torch.cat([z, bounds[1][:, None]], dim=1), bounds)
+    z = torch.cat([guided_samples(guide, *bounds, counts, None), bounds[1][:, None]], dim=1)
+    found, _, _ = model.geometry(rays, z, bounds)
     return torch.where(found.opacity > 0.5, found.depth, torch.nan), found.spread
