@@ -20,6 +20,7 @@ CLOSE = (7, 1)
 # or finds the surface somewhere in a gap too wide for the close look: its spread is above this share of the depth.
 SEARCH_AGAIN = (48, 47)
 WIDEST_SPREAD = 0.02
+FEWEST_RAYS = 256
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     # NaN compares as False: rays on which nothing was found are among the unsure.
     unsure = torch.nonzero(~(spread <= WIDEST_SPREAD * surface))[:, 0]
     if len(unsure):
+        # Filled up with rays done twice: products of very few rows round differently from run to run.
+        unsure = torch.cat([unsure, unsure[:1].expand(-len(unsure) % FEWEST_RAYS)])
         near, far = (bound[unsure] for bound in bounds)
         missed = torch.isnan(surface[unsure])
         depth = torch.where(missed, guide[unsure], surface[unsure])
