@@ -72,7 +72,9 @@ def check(options: PosesOptions) -> None:
     if options.poses == "file":
         stems = [path.stem for path in list_images(Path(options.datadir) / "l" / options.image_dir)]
         names = stems if options.image_dir == "images" else [stem.rpartition("_")[0] for stem in stems]
-        check_poses(poses_file(options, options.datadir), names)
+        path = poses_file(options, options.datadir)
+        if names or not path.exists():  # without images the scene is refused, or was made elsewhere
+            check_poses(path, names)
     if options.cam_dist is not None and not options.cam_dist > 0:
         raise InputError(
             "--cam_dist is not a distance",
