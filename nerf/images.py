@@ -16,9 +16,10 @@ from utils.types import FloatArray
 
 SEARCH = (8, 4)
 CLOSE = (7, 1)
-# For rays on which the search finds nothing (a sheet thinner than the gap between two samples is passed unseen),
-# or finds the surface somewhere in a gap too wide for the close look: its spread is above this share of the depth.
-SEARCH_AGAIN = (48, 47)
+# The search may find the surface somewhere in a gap too wide for the close look (its spread is above this share of
+# the depth), or nothing: a sheet thinner than the gap between two samples is passed unseen.
+NARROWER = (20, 20)
+THOROUGH = (48, 47)
 WIDEST_SPREAD = 0.02
 FEWEST_RAYS = 256
 
@@ -79,18 +80,12 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     """
     bounds = model.box.bounds(rays)
     surface, spread = _search(model, rays, Guide(guide, 0.02 * guide, 0.06 * guide), bounds, SEARCH)
-    # NaN compares as False: rays on which nothing was found are among the unsure.
-    unsure = torch.nonzero(~(spread <= WIDEST_SPREAD * surface))[:, 0]
-    if len(unsure):
-        # Filled up with rays done twice: products of very few rows round differently from run to run.
-        unsure = torch.cat([unsure, unsure[:1].expand(-len(unsure) % FEWEST_RAYS)])
-        near, far = (bound[unsure] for bound in bounds)
-        missed = torch.isnan(surface[unsure])
-        depth = torch.where(missed, guide[unsure], surface[unsure])
-        sigma = torch.where(missed, 0.02 * depth, spread[unsure])
-        closer = Guide(depth, sigma, 3.0 * sigma)
-        again = _search(model, rays.chosen(unsure), closer, (near, far), SEARCH_AGAIN)
-        surface, spread = surface.index_copy(0, unsure, again[0]), spread.index_copy(0, unsure, again[1])
+    missed = torch.isnan(surface)
+    surface, spread = _search_again(
+        model, rays, bounds, (surface, spread), ~missed & (spread > WIDEST_SPREAD * surface)
+    )
+    expected = torch.where(missed, guide, surface), torch.where(missed, 0.02 * guide, spread)
+    surface, spread = _search_again(model, rays, bounds, expected, missed, THOROUGH)
     sigma = torch.maximum(torch.minimum(spread, WIDEST_SPREAD * surface), 0.003 * surface)
     z = guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None)
     gains = None if gain is None else torch.full_like(bounds[0], gain)
@@ -114,3 +109,25 @@ def _search(
     z = torch.cat([guided_samples(guide, *bounds, counts, None), bounds[1][:, None]], dim=1)
     found, _, _ = model.geometry(rays, z, bounds)
     return torch.where(found.opacity > 0.5, found.depth, torch.nan), found.spread
+
+
+def _search_again(
+    model: SceneModel,
+    rays: Rays,
+    bounds: tuple[torch.Tensor, torch.Tensor],
+    expected: tuple[torch.Tensor, torch.Tensor],
+    which: torch.Tensor,
+    counts: tuple[int, int] = NARROWER,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the expected z-depth and spread (n,), those of the rays `which` (n,) found anew where they are."""
+    surface, spread = expected
+    chosen = torch.nonzero(which)[:, 0]
+    if not len(chosen):
+        return surface, spread
+    # Filled up with rays done twice: products of very few rows round differently from run to run.
+    chosen = torch.cat([chosen, chosen[:1].expand(-len(chosen) % FEWEST_RAYS)])
+    guide = Guide(surface[chosen], spread[chosen], 3.0 * spread[chosen])
+    found = _search(model, rays.chosen(chosen), guide, (bounds[0][chosen], bounds[1][chosen]), counts)
+    hit = torch.isfinite(found[0])
+    nearer, narrower = (torch.where(hit, new, old[chosen]) for new, old in zip(found, expected, strict=True))
+    return surface.index_copy(0, chosen, nearer), spread.index_copy(0, chosen, narrower)

@@ -48,7 +48,7 @@ def rays() -> Rays:
 def test_a_sheet_thinner_than_the_gaps_between_samples_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     guide = torch.linspace(77.0, 83.0, COUNT)
     found = render_rays(Sheet(0.3), rays(), guide, None)  # type: ignore[arg-type]
-    monkeypatch.setattr(images, "SEARCH_AGAIN", images.SEARCH)
+    monkeypatch.setattr(images, "THOROUGH", images.SEARCH)
     once = render_rays(Sheet(0.3), rays(), guide, None)  # type: ignore[arg-type]
     assert (once[:, 6] > 0.5).float().mean() < 0.8
     assert (found[:, 6] > 0.5).float().mean() > 0.97
