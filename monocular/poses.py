@@ -16,7 +16,7 @@ from monocular.pose_files import check_poses
 from utils.artifacts import read_json, write_json, write_npz
 from utils.errors import InputError, NotApplicable
 from utils.geometry import invert_rigid, transform
-from utils.images import list_images
+from utils.images import frame_name, list_images
 from utils.options import option
 from utils.scene import Scene, save_poses
 from utils.stages import Stage
@@ -70,8 +70,8 @@ def files(options: PosesOptions) -> list[Path]:
 def check(options: PosesOptions) -> None:
     """Raise InputError for what is wrong with the options, before any stage runs."""
     if options.poses == "file":
-        stems = [path.stem for path in list_images(Path(options.datadir) / "l" / options.image_dir)]
-        names = stems if options.image_dir == "images" else [stem.rpartition("_")[0] for stem in stems]
+        images = list_images(Path(options.datadir) / "l" / options.image_dir)
+        names = [frame_name(image, options.image_dir)[0] for image in images]
         path = poses_file(options, options.datadir)
         if names or not path.exists():  # without images the scene is refused, or was made elsewhere
             check_poses(path, names)
@@ -215,4 +215,4 @@ def _summary(placement: Placement, model: SparseModel) -> str:
     )
 
 
-STAGE = Stage("poses", run, PosesOptions, reads=("scene", "matches"), files=files, check=check)
+STAGE = Stage("poses", run, PosesOptions, ("scene", "matches"), version=2, files=files, check=check)

@@ -24,14 +24,10 @@ class Agreement:
     """The training images' green channel, and the cameras that compare them."""
 
     def __init__(self, pool: PixelPool) -> None:
-        self.pool = pool
         count = len(pool.views)
         bottom = np.tile(np.array([[[0.0, 0.0, 0.0, 1.0]]]), (count, 1, 1))
         self.world_from = np.concatenate([pool.cameras.world_from_camera.numpy().astype(float), bottom], axis=1)
-        fx, fy, cx, cy = pool.cameras.intrinsics.double().numpy().T
-        self.matrices = np.tile(np.eye(3), (count, 1, 1))
-        self.matrices[:, 0, 0], self.matrices[:, 1, 1] = fx, fy
-        self.matrices[:, 0, 2], self.matrices[:, 1, 2] = cx, cy
+        self.matrices = pool.cameras.matrices
         self.green = [_green(pool, view) for view in range(count)]
         self.typical_mm = float(pool.depth[pool.depth.isfinite()].median())
 

@@ -41,7 +41,7 @@ def render_image(
     cameras: Cameras,
     view: int,
     guide_mm: FloatArray,
-    smooth_mm: FloatArray,
+    unrefined_mm: FloatArray,
     gain: float,
     chunk: int,
 ) -> RenderedImage:
@@ -49,17 +49,18 @@ def render_image(
 
     Args:
         guide_mm: (h, w) where the surface is expected, mm; NaN: search the whole ray. It steers the samples only.
-        smooth_mm: (h, w) depth whose normals tell how light is reflected, mm: what the field was trained with.
+        unrefined_mm: (h, w) the same from priors before any refinement, mm: its normals tell how light reflects.
         gain: exposure of the frame.
         chunk: rays at a time.
     """
     device = model.lamp_left.device
     height, width = guide_mm.shape
     flat = torch.from_numpy(np.ascontiguousarray(guide_mm, np.float32)).ravel()
-    fx, fy, cx, cy = (float(value) for value in cameras.intrinsics[view])
-    matrix = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
     rotation = cameras.world_from_camera[view, :, :3]
-    normals = torch.from_numpy(smooth_normals(smooth_mm, matrix).astype(np.float32)).reshape(-1, 3) @ rotation.T
+    normals = (
+        torch.from_numpy(smooth_normals(unrefined_mm, cameras.matrices[view]).astype(np.float32)).reshape(-1, 3)
+        @ rotation.T
+    )
     parts = []
     for start in range(0, height * width, chunk):
         pixels = torch.arange(start, min(start + chunk, height * width))
@@ -119,7 +120,15 @@ def _search_again(
     which: torch.Tensor,
     counts: tuple[int, int] = NARROWER,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the expected z-depth and spread (n,), those of the rays `which` (n,) found anew where they are."""
+    """Search again along some rays, within three spreads of where their surface is expected.
+
+    Args:
+        expected: z-depth and spread (n,) of all rays, mm.
+        which: (n,) bool, the rays to search along.
+
+    Returns:
+        z-depth and spread (n,): what was found along those rays; elsewhere, and where nothing was, `expected`.
+    """
     surface, spread = expected
     chosen = torch.nonzero(which)[:, 0]
     if not len(chosen):

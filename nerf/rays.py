@@ -48,6 +48,15 @@ class Cameras:
     world_from_left: Tensor
     frame: Tensor
 
+    @property
+    def matrices(self) -> FloatArray:
+        """The intrinsics as (v, 3, 3) matrices, px."""
+        fx, fy, cx, cy = self.intrinsics.double().numpy().T
+        matrices = np.tile(np.eye(3), (len(self.intrinsics), 1, 1))
+        matrices[:, 0, 0], matrices[:, 1, 1] = fx, fy
+        matrices[:, 0, 2], matrices[:, 1, 2] = cx, cy
+        return matrices
+
     def rays(self, view: Tensor, columns: Tensor, rows: Tensor, normal: Tensor) -> Rays:
         """Return the rays of pixels (n,) of views (n,), with the prior's normals (n, 3) in the world."""
         fx, fy, cx, cy = self.intrinsics[view].unbind(-1)

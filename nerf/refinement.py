@@ -50,13 +50,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Refined:
-    """The refined prior (h, w), mm, and what the trust in it lacks to 1; NaN: no image judges it.
+    """The refined prior (h, w), mm, and the doubt in it, 0 to 1; NaN: no image judges it.
 
-    Trust is the correlation with the judging images, times how clearly they prefer one depth.
+    1 - doubt is the correlation with the judging images, times how clearly they prefer one depth.
     """
 
     depth_mm: FloatArray
-    cost: FloatArray
+    doubt: FloatArray
 
 
 def refine_pool(trainer: Trainer, chunk: int) -> Change:
@@ -75,11 +75,11 @@ def refine_pool(trainer: Trainer, chunk: int) -> Change:
         found = choose(tried, costs, step)
         depth_mm = smooth_unjudged(found, tissue, trainer.options.depth_refine_quantile)
         depth_mm = np.where(tissue, depth_mm, before)
-        _write_back(trainer, view, before, Refined(depth_mm, found.cost))
+        _write_back(trainer, view, before, Refined(depth_mm, found.doubt))
         with np.errstate(invalid="ignore"):
             relative = np.abs(depth_mm / before - 1.0)
         changed = tissue & np.isfinite(depth_mm) & ~(relative <= 0.5 * step)
-        judged = tissue & np.isfinite(found.cost)
+        judged = tissue & np.isfinite(found.doubt)
         return int(tissue.sum()), int(judged.sum()), int(changed.sum()), relative[changed & np.isfinite(before)]
 
     results = each(range(len(pool.views)), "refine", one)
@@ -145,20 +145,20 @@ def choose(tried_mm: FloatArray, costs: NDArray[np.float32], step: float) -> Ref
     # Where nothing is known and no image can tell, what was rendered is the best guess.
     rendered = tried_mm[count]
     depth_mm = np.where(np.isfinite(depth_mm), depth_mm, rendered)
-    lacking = np.where(cost < UNKNOWN_COST, 1.0 - clear * (1.0 - cost), np.nan)
-    return Refined(depth_mm.astype(np.float32), lacking.astype(np.float32))
+    doubt = np.where(cost < UNKNOWN_COST, 1.0 - clear * np.clip(1.0 - cost, 0.0, 1.0), np.nan)
+    return Refined(depth_mm.astype(np.float32), doubt.astype(np.float32))
 
 
 def smooth_unjudged(found: Refined, tissue: BoolArray, quantile: float) -> FloatArray:
     """Return depth (h, w) whose worst outliers, among pixels that no image judges, take their ring's median.
 
     Args:
-        found: depth and cost.
+        found: depth and doubt.
         tissue: (h, w).
         quantile: share of what disagrees with its ring that is replaced.
     """
     depth_mm = found.depth_mm
-    candidates = tissue & ~np.isfinite(found.cost)
+    candidates = tissue & ~np.isfinite(found.doubt)
     if not candidates.any() or quantile <= 0:
         return depth_mm
     ring = _middle(_ring(depth_mm, max(2, round(RING_SHARES[0] * depth_mm.shape[1]))))
@@ -243,7 +243,7 @@ def _write_back(trainer: Trainer, view: int, before: FloatArray, after: Refined)
     """
     pool, where = trainer.pool, trainer.pool.view_slice(view)
     pool.depth[where] = torch.from_numpy(np.ascontiguousarray(after.depth_mm, np.float32)).ravel()
-    trust = np.nan_to_num(1.0 - after.cost, nan=0.0).clip(0.0, 1.0).ravel()
+    trust = np.nan_to_num(1.0 - after.doubt, nan=0.0).ravel()
     known = pool.confidence[where].float().numpy()
     trusted = np.where(trust >= SURE, np.maximum(known, trust), known)
     pool.confidence[where] = torch.from_numpy(trusted).to(pool.confidence.dtype)

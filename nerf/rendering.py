@@ -74,8 +74,8 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     for index, (side, name) in enumerate(tqdm(views, desc="render", unit="view")):
         guide = trained.guide((side, name))
         gain = model.exposure.gain_at(float(dataset.names.index(name))) if model.use_exposure else 1.0
-        smooth = unrefined.guide((side, name))
-        image = render_image(model, cameras, index, guide, smooth, gain, options.chunk)
+        shape = unrefined.guide((side, name))
+        image = render_image(model, cameras, index, guide, shape, gain, options.chunk)
         rgb = blacken(image.rgb, surrounds.get(side))
         save_maps(
             out,

@@ -252,7 +252,7 @@ def _check_axes(calibration: Calibration) -> Finding:
         )
     else:
         do = "check R and T: are left and right exchanged, or is T given from right to left?"
-    return Finding("refuse", "the optical axes meet behind the eyes", found, expected, do)
+    return Finding("refuse", f"the optical axes meet behind the eyes ({calibration.source})", found, expected, do)
 
 
 def _check_order(calibration: Calibration) -> Finding:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import InputError
-from utils.images import IMAGE_ENDINGS, find_map, list_images, natural_key, read_rgb
+from utils.images import IMAGE_ENDINGS, find_map, frame_name, list_images, natural_key, read_rgb
 from utils.types import Side
 
 EYE_FOLDER: dict[Side, str] = {"left": "l", "right": "r"}
@@ -112,7 +112,7 @@ def list_eye(folder: Path, side: Side, image_dir: str) -> EyeImages:
     files: dict[str, Path] = {}
     cuts: dict[str, int] = {}
     for path in list_images(images):
-        name, cut = _split_cut(path) if image_dir == "rectify" else (path.stem, 0)
+        name, cut = frame_name(path, image_dir)
         if name in files:
             raise InputError(
                 f"{images}: frame {name} has two images",
@@ -132,18 +132,6 @@ def list_eye(folder: Path, side: Side, image_dir: str) -> EyeImages:
             )
     ordered = dict(sorted(files.items(), key=lambda item: natural_key(item[0])))
     return EyeImages(images, ordered, cuts.get(first, 0))
-
-
-def _split_cut(path: Path) -> tuple[str, int]:
-    name, separator, cut = path.stem.rpartition("_")
-    if not separator or not name or not cut.isdecimal():
-        raise InputError(
-            f"{path} does not say how much was cut off",
-            found=path.name,
-            expected=f"<frame>_<cut>{path.suffix}, for instance 1_96{path.suffix}, 0 where nothing was cut",
-            do="rename the file, or use --image_dir images",
-        )
-    return name, int(cut)
 
 
 def _require_pairs(left: EyeImages, right: EyeImages, *, need_right: bool) -> None:

@@ -208,4 +208,4 @@ def _summary(scene: Scene, tissue: float, highlight: float) -> str:
     return ", ".join([*words, f"tissue {100 * tissue:.1f} %", f"highlights {100 * highlight:.1f} %"])
 
 
-STAGE = Stage("scene", run, SceneOptions, reads=(), files=files, check=check)
+STAGE = Stage("scene", run, SceneOptions, reads=(), version=2, files=files, check=check)

@@ -32,6 +32,25 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
+def frame_name(path: Path, image_dir: str) -> tuple[str, int]:
+    """Return the frame's name and how many columns were cut off on its left: `<frame>_<cut>` in `rectify`.
+
+    Raises:
+        InputError: a file of `rectify` that does not say how much was cut off.
+    """
+    if image_dir != "rectify":
+        return path.stem, 0
+    name, separator, cut = path.stem.rpartition("_")
+    if not separator or not name or not cut.isdecimal():
+        raise InputError(
+            f"{path} does not say how much was cut off",
+            found=path.name,
+            expected=f"<frame>_<cut>{path.suffix}, for instance 1_96{path.suffix}, 0 where nothing was cut",
+            do="rename the file, or use --image_dir images",
+        )
+    return name, int(cut)
+
+
 def find_map(folder: Path, name: str, endings: tuple[str, ...] = MAP_ENDINGS) -> Path | None:
     """Return the file of a frame in a folder of truth maps (or masks), whatever its ending; None if absent."""
     for ending in endings:

@@ -42,6 +42,8 @@ def test_all_frames_stand_where_they_stood(logs: Path) -> None:
     right = (invert_rigid(truth[0]) @ truth)[:, :3, 3]
     scale = float((found * right).sum() / (right * right).sum())
     assert scale == pytest.approx(1.0, abs=0.003)
+    working_distance_mm = 80.0
+    assert np.linalg.norm(found - right, axis=1).max() < 0.003 * working_distance_mm
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def test_the_sweep_finds_depth_between_its_steps(at: float) -> None:
     tried = hypotheses(flat(), STEP, [flat(100.0)])
     found = choose(tried, with_rivals(bowl(at), 0.9), STEP)
     np.testing.assert_allclose(found.depth_mm, 80.0 * (1.0 + STEP * at), rtol=1e-4)
-    assert float(found.cost.max()) < 0.3
+    assert float(found.doubt.max()) < 0.3
 
 
 @pytest.mark.parametrize(("depth_of_bowl", "share"), [(0.03, 0.0), (1.0, 1.0)])
@@ -53,7 +53,7 @@ def test_a_flat_sweep_says_nothing(depth_of_bowl: float, share: float) -> None:
     costs = 0.2 + depth_of_bowl * (bowl(2.0) - 0.2)
     found = choose(hypotheses(flat(), STEP, [flat(100.0)]), with_rivals(costs, 0.9), STEP)
     np.testing.assert_allclose(found.depth_mm, 80.0 * (1.0 + share * 2.0 * STEP), rtol=1e-4)
-    np.testing.assert_allclose(found.cost, 1.0 - 0.8 * share, atol=0.02)
+    np.testing.assert_allclose(found.doubt, 1.0 - 0.8 * share, atol=0.02)
 
 
 @pytest.mark.parametrize("at", [-20.0, 20.0])
@@ -73,7 +73,7 @@ def test_the_best_of_several_rivals_wins() -> None:
     tried = hypotheses(flat(), STEP, [flat(100.0), flat(60.0), flat(70.0)])
     found = choose(tried, with_rivals(bowl(0.0) + 0.5, 0.5, 0.1, 0.3), STEP)
     np.testing.assert_array_equal(found.depth_mm, 60.0)
-    np.testing.assert_allclose(found.cost, 0.1, rtol=1e-4)
+    np.testing.assert_allclose(found.doubt, 0.1, rtol=1e-4)
 
 
 def test_what_no_image_judges_keeps_its_prior_or_takes_what_was_rendered() -> None:
@@ -85,7 +85,7 @@ def test_what_no_image_judges_keeps_its_prior_or_takes_what_was_rendered() -> No
     assert np.isnan(found.depth_mm[:, 0]).all()
     np.testing.assert_array_equal(found.depth_mm[:, 1:4], 90.0)
     np.testing.assert_array_equal(found.depth_mm[:, 4:], 80.0)
-    assert np.isnan(found.cost).all()
+    assert np.isnan(found.doubt).all()
 
 
 def test_the_surroundings_hold_both_sides_of_an_edge() -> None:
