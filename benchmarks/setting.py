@@ -165,15 +165,18 @@ def machine() -> str:
     processor = found[1] if found else platform.processor() or platform.machine()
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     threads = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}, commit {commit()}"
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}, commit {COMMIT}"
     return f"{processor}, {threads}, {device}; {versions}"
 
 
-def commit() -> str:
+def _commit() -> str:
     """Return the commit that is measured, `-dirty` where files differ from it."""
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
     found = subprocess.run(asked, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "no commit"
+
+
+COMMIT = _commit()  # as this process loaded its code: the tree may change while it measures
 
 
 def command_line(script: str, argv: Sequence[str]) -> str:
