@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from stereo_prior.densify import densify, draw_dense
+from stereo_prior.learned_matchers import LEARNED
 from stereo_prior.match_checks import Check, check_calibration
+from stereo_prior.matcher import Image, Match, Matcher, Matches
+from stereo_prior.matcher import MatchOptions as MatchOptions
+from stereo_prior.pair import load_eye
 from stereo_prior.rectification import Rectification
 from utils.artifacts import write_json, write_npz
 from utils.errors import InputError, NotApplicable
 from utils.images import write_rgb
-from utils.options import option
 from utils.scene import Scene
 from utils.sift import detect, mutual_matches, usable_pixels
 from utils.stages import Stage
-from utils.types import BoolArray, FloatArray, Side
+from utils.types import BoolArray, Side
 
 log = logging.getLogger("specula")
 
 FEWEST_PER_FRAME = 8
 _FEATURES = 2500
 _MARGIN = 0.008  # of the image's width: descriptors see this far into what is masked out
-
-Image = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class MatchOptions:
-    """How the two eyes are matched."""
-
-    matcher: str = option("sift", "which features are matched", choices=("sift",))
-    resize: tuple[int, ...] = option((640, 480), "width and height at which the rectified images are matched")
-    match_max_dy: float = option(20.0, "largest row difference of a match, px of the --resize size")
-    match_min_confidence: float = option(0.4, "smallest confidence of a match of a learned matcher")
-    viz: bool = option(True, "draw the matches of every frame", affects_result=False)
-    allow_bad_calibration: bool = option(
-        False, "go on where the matches contradict the calibration", affects_result=False
-    )
-
-
-@dataclass(frozen=True)
-class Matches:
-    """Pixel pairs (m, 2) with scores (m,) in [0, 1], 1 best."""
-
-    pixels_left: FloatArray
-    pixels_right: FloatArray
-    score: FloatArray
-
-    def select(self, chosen: BoolArray) -> Matches:
-        """Return the chosen pairs."""
-        return Matches(self.pixels_left[chosen], self.pixels_right[chosen], self.score[chosen])
+_FRAMES_PER_LINE = 12
 
 
 def match_sift(left: tuple[Image, BoolArray], right: tuple[Image, BoolArray]) -> Matches:
@@ -67,13 +40,16 @@ def match_sift(left: tuple[Image, BoolArray], right: tuple[Image, BoolArray]) ->
     return Matches(pixels_left[chosen_left], pixels_right[chosen_right], score)
 
 
-Matcher = Callable[[tuple[Image, BoolArray], tuple[Image, BoolArray]], Matches]
-MATCHERS: dict[str, Matcher] = {"sift": match_sift}
-_HAS_CONFIDENCE: frozenset[str] = frozenset()  # matchers whose score is a probability
+MATCHERS: dict[str, Matcher] = {"sift": Matcher(lambda _: match_sift), **LEARNED}
+
+
+def files(options: MatchOptions) -> list[Path]:
+    """Return the files of weights that the matcher reads."""
+    return MATCHERS[options.matcher].files(options)
 
 
 def check(options: MatchOptions) -> None:
-    """Raise InputError for a size that cannot be matched at."""
+    """Raise InputError for a size that cannot be matched at, or for what the matcher lacks."""
     if len(options.resize) != 2 or min(options.resize) < 64:
         raise InputError(
             f"--resize {' '.join(f'{value:g}' for value in options.resize)}",
@@ -81,6 +57,7 @@ def check(options: MatchOptions) -> None:
             expected="width and height, 64 px or more",
             do="for example --resize 640 480",
         )
+    MATCHERS[options.matcher].check(options)
 
 
 def run(options: MatchOptions, *, out: Path, scene: Path) -> str:
@@ -95,24 +72,31 @@ def run(options: MatchOptions, *, out: Path, scene: Path) -> str:
     if "right" not in loaded.sides or not loaded.rig.stereo:
         raise NotApplicable("the scene has left images only: there is no second eye to match")
     rectification = Rectification.of(loaded.rig)
+    match = MATCHERS[options.matcher].prepare(options)
     raw = {}
     for name in tqdm(loaded.names, desc="matches", unit="frame", disable=None):
-        raw[name] = _match_frame(options, loaded, rectification, name)
+        raw[name] = _match_frame(options, match, loaded, rectification, name)
     _judge(options, loaded, list(raw.values()), out)
-    counts = {}
-    for name, found in raw.items():
+    counts: dict[str, int] = {}
+    dense_counts: dict[str, int] = {}
+    for name, found in tqdm(raw.items(), desc="matches, kept", unit="frame", disable=None):
         kept = found.select(_on_equal_rows(options, rectification, found))
         counts[name] = len(kept.score)
-        _write(options, loaded, name, kept, out)
-    return _summary(counts)
+        dense = _dense(options, loaded, rectification, name, kept)
+        if dense is not None:
+            dense_counts[name] = len(dense.score)
+        _write(options, loaded, name, out, kept, dense)
+    return _summary(counts, dense_counts)
 
 
-def _match_frame(options: MatchOptions, scene: Scene, rectification: Rectification, name: str) -> Matches:
+def _match_frame(
+    options: MatchOptions, match: Match, scene: Scene, rectification: Rectification, name: str
+) -> Matches:
     """Match one frame in rectified images of the size asked for; pixels are those of the scene's images."""
     width, height = int(options.resize[0]), int(options.resize[1])
     inputs = {side: _rectified(scene, rectification, side, name, (width, height)) for side in scene.sides}
-    found = MATCHERS[options.matcher](inputs["left"], inputs["right"])
-    if options.matcher in _HAS_CONFIDENCE:
+    found = match(inputs["left"], inputs["right"])
+    if MATCHERS[options.matcher].has_confidence:
         found = found.select(found.score >= options.match_min_confidence)
     scale = np.array([width / rectification.left.width, height / rectification.left.height])
     pixels_left = rectification.unrectify_pixels((found.pixels_left + 0.5) / scale - 0.5, "left")
@@ -160,12 +144,39 @@ def _judge(options: MatchOptions, scene: Scene, found: list[Matches], out: Path)
         raise check.to_error()
 
 
-def _write(options: MatchOptions, scene: Scene, name: str, kept: Matches, out: Path) -> None:
-    """Write one frame's matches and their picture."""
-    write_npz(out / f"{name}.npz", pixels_left=kept.pixels_left, pixels_right=kept.pixels_right, score=kept.score)
+def _dense(
+    options: MatchOptions, scene: Scene, rectification: Rectification, name: str, kept: Matches
+) -> Matches | None:
+    """Return the dense matches of one frame in the scene's images; None where none are asked for."""
+    if options.densify == "none":
+        return None
+    seeds = Matches(
+        rectification.rectify_pixels(kept.pixels_left, "left"),
+        rectification.rectify_pixels(kept.pixels_right, "right"),
+        kept.score,
+    )
+    left, right = (load_eye(scene, rectification, side, name) for side in ("left", "right"))
+    found = densify(options.densify, left, right, seeds)
+    return Matches(
+        rectification.unrectify_pixels(found.pixels_left, "left"),
+        rectification.unrectify_pixels(found.pixels_right, "right"),
+        found.score,
+    )
+
+
+def _write(
+    options: MatchOptions, scene: Scene, name: str, out: Path, kept: Matches, dense: Matches | None
+) -> None:
+    """Write one frame's matches and their pictures."""
+    arrays = {"pixels_left": kept.pixels_left, "pixels_right": kept.pixels_right, "score": kept.score}
+    if dense is not None:
+        arrays |= {"dense_left": dense.pixels_left, "dense_right": dense.pixels_right, "dense_score": dense.score}
+    write_npz(out / f"{name}.npz", **arrays)
     if options.viz:
-        picture = draw_matches(scene.image("left", name), scene.image("right", name), kept)
-        write_rgb(out / f"{name}.png", picture)
+        left = scene.image("left", name)
+        write_rgb(out / f"{name}.png", draw_matches(left, scene.image("right", name), kept))
+        if dense is not None:
+            write_rgb(out / "dense" / f"{name}.png", draw_dense(left, dense))
 
 
 def draw_matches(left: Image, right: Image, matches: Matches, *, at_most: int = 200) -> Image:
@@ -182,17 +193,22 @@ def draw_matches(left: Image, right: Image, matches: Matches, *, at_most: int = 
     return canvas
 
 
-def _summary(counts: dict[str, int]) -> str:
-    """Return the stage's line, and warn about frames with too few matches."""
+def _summary(counts: dict[str, int], dense_counts: dict[str, int]) -> str:
+    """Return the stage's line, log the counts of all frames, and warn about frames with too few matches."""
+    words = [f"{name}: {count}" for name, count in counts.items()]
+    if dense_counts:
+        words = [f"{word} ({dense_counts[name]} dense)" for word, name in zip(words, counts, strict=True)]
+    for start in range(0, len(words), _FRAMES_PER_LINE):
+        log.info("matches of frame %s", ", ".join(words[start : start + _FRAMES_PER_LINE]))
     few = [name for name, count in counts.items() if count < FEWEST_PER_FRAME]
-    for name, count in counts.items():
-        log.debug("matches: frame %s has %d", name, count)
     if few:
         shown = ", ".join(few[:10]) + (", ..." if len(few) > 10 else "")
         log.warning("matches: fewer than %d matches in %d frames: %s", FEWEST_PER_FRAME, len(few), shown)
     values = np.array(list(counts.values()))
     line = f"{len(counts)} frames, {int(np.median(values))} matches a pair in the median, {values.min()} least"
+    if dense_counts:
+        line += f"; {int(np.median(list(dense_counts.values())))} dense ones"
     return line + (f"; {len(few)} frames below {FEWEST_PER_FRAME}" if few else "")
 
 
-STAGE = Stage("matches", run, MatchOptions, reads=("scene",), check=check)
+STAGE = Stage("matches", run, MatchOptions, reads=("scene",), files=files, check=check)

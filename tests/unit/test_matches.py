@@ -112,6 +112,56 @@ def test_too_few_matches_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         assert file["pixels_left"].shape == (0, 2)
 
 
+def test_counts_of_all_frames_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scene, _ = make_scene(tmp_path / "scene", RIGS["parallel"], frames=2)
+    with caplog.at_level(logging.INFO, logger="specula"):
+        run(scene, tmp_path / "out", MatchOptions(viz=False))
+    counts = []
+    for name in ("1", "2"):
+        with np.load(tmp_path / "out" / f"{name}.npz") as file:
+            counts.append(len(file["score"]))
+    assert f"matches of frame 1: {counts[0]}, 2: {counts[1]}" in caplog.text
+
+
+@pytest.mark.parametrize("how", ["ncc", "watershed"])
+def test_dense_matches_lie_where_the_geometry_says(
+    how: str, prepared: tuple[Rig, Path, FloatArray], tmp_path: Path
+) -> None:
+    rig, scene, depth_mm = prepared
+    plain, found = run(scene, tmp_path / "plain"), run(scene, tmp_path / "dense", MatchOptions(densify=how))
+    assert set(found) - set(plain) == {"dense_left", "dense_right", "dense_score"}
+    for key, values in plain.items():
+        np.testing.assert_array_equal(found[key], values)
+    assert len(found["dense_score"]) > 20 * len(found["score"])
+    columns, rows = np.rint(found["dense_left"]).astype(int).T
+    expected = right_pixels(rig, found["dense_left"].astype(float), depth_mm[rows, columns])
+    error_px = np.linalg.norm(found["dense_right"] - expected, axis=1)
+    assert np.nanmean(error_px < 1.0) > 0.95
+    # on the verged rig the pixels are no whole ones: the depth is known near whole ones alone
+    close = np.abs(found["dense_left"] - np.rint(found["dense_left"])).max(axis=1) < 0.1
+    assert np.nanmedian(error_px[close]) < 0.06
+    assert (tmp_path / "dense" / "dense" / "1.png").exists()
+
+
+def test_dense_matches_keep_to_tissue_outside_highlights(tmp_path: Path) -> None:
+    scene, _ = make_scene(tmp_path / "scene", RIGS["parallel"])
+    tissue, highlight = np.ones((256, 320), bool), np.zeros((256, 320), bool)
+    tissue[:, :100] = False
+    highlight[:100] = True
+    save_maps(scene / "masks", "left", "1", tissue=tissue, highlight=highlight)
+    found = run(scene, tmp_path / "out", MatchOptions(densify="watershed", viz=False))
+    assert len(found["dense_score"]) > 5000
+    assert found["dense_left"][:, 0].min() >= 100
+    assert found["dense_left"][:, 1].min() > 100
+
+
+def test_without_matches_there_are_no_dense_ones(tmp_path: Path) -> None:
+    scene, _ = make_scene(tmp_path / "scene", RIGS["parallel"], grey=True)
+    for how in ("ncc", "watershed"):
+        found = run(scene, tmp_path / how, MatchOptions(densify=how))
+        assert found["dense_left"].shape == (0, 2)
+
+
 def test_pictures_are_optional(tmp_path: Path) -> None:
     scene, _ = make_scene(tmp_path / "scene", RIGS["parallel"])
     run(scene, tmp_path / "with")
