@@ -32,7 +32,8 @@ from benchmarks.setting import Example
 from nerf.options import NerfOptions
 from nerf.refinement import refine_pool
 from nerf.trainer import Trainer
-from nerf.training import CHUNK, build_trainer, choose_device
+from nerf.training import CHUNK, build_trainer
+from utils.devices import choose_device
 from utils.errors import InputError
 from utils.scene import Scene, load_poses
 

@@ -128,18 +128,18 @@ def forget_where_code_changed(experiment: Path, packages: Sequence[str]) -> None
 def code_hash(packages: tuple[str, ...]) -> str:
     """Return a hash of what packages do when first asked: their syntax trees, so that comments do not count."""
     digest = hashlib.sha256()
-    for path in sorted(path for name in packages for path in (ROOT / name).glob("*.py")):
+    for path in sorted(path for name in packages for path in (ROOT / name).rglob("*.py")):
         digest.update(f"{path.relative_to(ROOT)} {ast.dump(ast.parse(path.read_text()))}".encode())
     return digest.hexdigest()[:16]
 
 
-def share_upstream(upstream: Path, experiment: Path) -> None:
-    """Link the finished upstream stages into another experiment.
+def share_upstream(upstream: Path, experiment: Path, stages: Sequence[str] = UPSTREAM) -> None:
+    """Link finished upstream stages into another experiment.
 
     Stamps depend on options and inputs alone, so the runner takes the links for the experiment's own folders.
     """
     experiment.mkdir(parents=True, exist_ok=True)
-    for name in UPSTREAM:
+    for name in stages:
         link = experiment / name
         if link.is_symlink():
             link.unlink()

@@ -101,7 +101,8 @@ def score_depth(
         for view in bar:
             rows = _depth_rows(method, folder, view, scene, read_truth, alignments)
             scores.rows += rows
-            bar.set_postfix({"abs_rel": f"{rows[0].values.get('abs_rel', float('nan')):.4f}"} if rows else {})
+            shown = f"{rows[0].values.get('abs_rel', float('nan')):.4f}" if rows else "unknown"
+            bar.set_postfix({"abs_rel": shown}, refresh=False)
     return scores
 
 
@@ -189,7 +190,7 @@ def score_rgb(
         }
         scored = rgb_metrics(rendered, scene.image(view.side, view.name), regions, lpips)
         rows += [Row(view, "rgb", region, "", values) for region, values in scored.items() if values]
-        bar.set_postfix({"PSNR": f"{scored['full'].get('psnr', float('nan')):.2f} dB"})
+        bar.set_postfix({"PSNR": f"{scored['full'].get('psnr', float('nan')):.2f} dB"}, refresh=False)
     for (split, side), names in missing.items():
         notes.append(f"rgb: {side} eye of {split} frames {_listed(names)} was not rendered; not scored")
     return rows

@@ -83,6 +83,7 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     rgb_rows, lpips_note = _rgb(options, loaded, folders, notes)
     rows += rgb_rows
     metrics |= aggregate(rows)
+    _set_sources_apart(metrics)
     if report:
         metrics["poses"] = {key: report[key] for key in _POSE_KEYS if _is_plain(report.get(key))}
         notes.append(str(report.get("test_poses") or _TEST_POSES))
@@ -142,7 +143,8 @@ def _depth(
     def read_truth(side: Side, name: str) -> NDArray[np.float32] | None:
         return truth.read_truth(options, scene, lenses, side, name)
 
-    methods = {method: folders[stage] for method, stage in DEPTH_FOLDERS.items() if stage in folders}
+    methods = stereo_sources(folders)
+    methods |= {method: folders[stage] for method, stage in DEPTH_FOLDERS.items() if stage in folders}
     scores = score_depth(views, scene, methods, read_truth, metric=metric)
     notes += scores.notes
     notes += _empty_views(scores.rows)
@@ -150,6 +152,21 @@ def _depth(
         listed = ", ".join(f"{method} {ratio:.6g}" for method, ratio in scores.ratios.items())
         notes.append(f"median_scaled multiplies depth by one ratio for the whole run: {listed}")
     return scores.rows
+
+
+def _set_sources_apart(metrics: dict[str, Any]) -> None:
+    """Move what is no stage's own method from `depth` to `depth_sources`, in place."""
+    sources = {name: scores for name, scores in metrics.get("depth", {}).items() if name not in DEPTH_FOLDERS}
+    if sources:
+        metrics["depth"] = {name: scores for name, scores in metrics["depth"].items() if name in DEPTH_FOLDERS}
+        metrics["depth_sources"] = sources
+
+
+def stereo_sources(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the folder of every stereo source that ran, by its name: each is a row beside the fused prior."""
+    if "stereo" not in folders:
+        return {}
+    return {folder.name: folder for folder in sorted(folders["stereo"].iterdir()) if folder.is_dir()}
 
 
 def _empty_views(rows: Sequence[Row]) -> list[str]:

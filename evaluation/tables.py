@@ -50,14 +50,20 @@ _LATEX = {
 
 
 def depth_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
-    """Yield (method, split, eye, alignment) and the scores on tissue, in the order of the table."""
-    for method in METHODS:
+    """Yield (method, split, eye, alignment) and the scores on tissue: sources, what is made of them, the rest."""
+    for block, method in _places(metrics):
         for split in SPLITS:
             for side in SIDES:
-                tissue = _at(metrics, "depth", method, split, side, "tissue")
+                tissue = _at(metrics, block, method, split, side, "tissue")
                 for alignment, words in ALIGNMENTS.items():
                     if alignment in tissue:
                         yield [method, split, side, words], tissue[alignment]
+
+
+def _places(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return where in metrics.json the depth of each method lies, in the order of the tables."""
+    sources = [("depth_sources", name) for name in metrics.get("depth_sources", {})]
+    return [*sources, *(("depth", name) for name in METHODS)]
 
 
 def rgb_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
@@ -193,10 +199,10 @@ def format_console_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _console_depth(metrics: Mapping[str, Any]) -> Iterator[str]:
-    for method in METHODS:
+    for block, method in _places(metrics):
         for split in SPLITS:
             for side in SIDES:
-                tissue = _at(metrics, "depth", method, split, side, "tissue")
+                tissue = _at(metrics, block, method, split, side, "tissue")
                 raw, scaled = tissue.get("raw", {}), tissue.get("median_scaled", {})
                 if not tissue:
                     continue

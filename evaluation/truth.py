@@ -3,64 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.options import EvaluationOptions
-from evaluation.truth_header import check_map_file, image_size
-from utils.artifacts import read_json
-from utils.errors import InputError
-from utils.geometry import rotation_angle_degrees
-from utils.images import MAP_ENDINGS, find_map, list_images, read_map
+from utils.images import list_images
+from utils.map_header import Kind, Unit
 from utils.scene import Scene
-from utils.types import Camera, FloatArray, Rig, Side
+from utils.stored_maps import (
+    SIDES,
+    StoredMap,
+    check_stored,
+    find_stored,
+    read_stored,
+    stored_depth,
+    stored_files,
+)
+from utils.stored_maps import load_lenses as load_lenses
+from utils.types import Side
 from utils.undistortion import Lens, bring_to_camera
 
-Kind = Literal["depth", "disparity"]
-SIDES: tuple[Side, ...] = ("left", "right")
-_KINDS: tuple[Kind, ...] = ("depth", "disparity")  # where a frame has both, depth is the truth
 
-_ROTATION_DEGREES = 0.05  # a rectified pair is rotated by less; 0.05 degrees are 0.3 px of 350
-_OFF_AXIS = 0.005  # share of the baseline that may point off the x axis
-_FOCAL = 0.001  # relative difference of the focal lengths
-_ROW_PX = 0.5  # difference of cy
-
-
-@dataclass(frozen=True)
-class TruthFile:
-    """Where the truth of one frame and eye lies."""
-
-    path: Path
-    kind: Kind
-    side: Side
-
-
-def find_truth(datadir: Path, side: Side, name: str) -> TruthFile | None:
+def find_truth(datadir: Path, side: Side, name: str) -> StoredMap | None:
     """Return the truth of a frame: depth where there is one, else disparity, else None."""
-    for kind in _KINDS:
-        path = find_map(datadir / side[0] / kind, name)
-        if path is not None:
-            return TruthFile(path, kind, side)
-    return None
+    return find_stored(datadir, side, name)
 
 
 def files(options: EvaluationOptions) -> list[Path]:
     """Return every truth file of the dataset, sorted; none for a demonstration."""
-    if options.demo or not options.datadir:
-        return []
-    folders = [Path(options.datadir) / side[0] / kind for side in SIDES for kind in _KINDS]
-    return sorted(
-        path
-        for folder in folders
-        if folder.is_dir()
-        for path in folder.iterdir()
-        if path.suffix.lower() in MAP_ENDINGS
-    )
+    return [] if options.demo or not options.datadir else stored_files(Path(options.datadir))
 
 
 def check(options: EvaluationOptions) -> None:
@@ -72,32 +45,19 @@ def check(options: EvaluationOptions) -> None:
     """
     if options.demo or not options.datadir:
         return
-    for flag, unit in (
-        ("--depth_png_mm", options.depth_png_mm),
-        ("--disparity_png_px", options.disparity_png_px),
-    ):
-        if unit is not None and not (np.isfinite(unit) and unit > 0):
-            raise InputError(
-                f"{flag} is no unit",
-                found=str(unit),
-                expected="a positive number",
-                do="give what one unit of the PNG is worth",
-            )
+    units, datadir = _units(options), Path(options.datadir)
+    for unit in units.values():
+        unit.check()
     for side in SIDES:
-        _check_eye(options, side)
+        images = _image_files(datadir / side[0], options.image_dir)
+        check_stored(datadir, side, images, units, datadir / "calib.yaml")
 
 
-def _check_eye(options: EvaluationOptions, side: Side) -> None:
-    datadir = Path(options.datadir)
-    size: tuple[int, int] | None = None  # one for all images: the scene stage refuses anything else
-    for name, image in _image_files(datadir / side[0], options.image_dir).items():
-        truth = find_truth(datadir, side, name)
-        if truth is None:
-            continue
-        size = size or image_size(image)
-        check_map_file(truth.path, truth.kind, _unit(options, truth.kind), image, size)
-        if truth.kind == "disparity":
-            _check_calibration_file(datadir / "calib.yaml", truth.path)
+def _units(options: EvaluationOptions) -> dict[Kind, Unit]:
+    return {
+        "depth": Unit(options.depth_png_mm, "--depth_png_mm"),
+        "disparity": Unit(options.disparity_png_px, "--disparity_png_px"),
+    }
 
 
 def _image_files(folder: Path, image_dir: str) -> dict[str, Path]:
@@ -105,32 +65,6 @@ def _image_files(folder: Path, image_dir: str) -> dict[str, Path]:
     paths = list_images(folder / image_dir)
     cut = image_dir == "rectify"
     return {path.stem.rpartition("_")[0] if cut else path.stem: path for path in paths}
-
-
-def _check_calibration_file(path: Path, truth: Path) -> None:
-    """Refuse disparity truth beside a calibration file of a pair that is not rectified.
-
-    Calibration may come from flags instead; reading the truth checks that, at the end.
-    """
-    if not path.is_file():
-        return
-    try:
-        storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
-        rotation, translation = storage.getNode("R").mat(), storage.getNode("T").mat()
-    except (cv2.error, SystemError):
-        return  # the scene stage says what is wrong with the file
-    if rotation is not None and translation is not None and rotation.shape == (3, 3):
-        _require_rectified(np.asarray(rotation, float), np.ravel(translation).astype(float), truth)
-
-
-def load_lenses(scene_folder: Path) -> dict[Side, Lens]:
-    """Return the cameras of the stored images, as the scene stage recorded them in `frames.json`."""
-    record = read_json(scene_folder / "frames.json")["lenses"]
-    return {
-        side: Lens(Camera(**record[side]["camera"]), tuple(record[side]["distortion"]))
-        for side in SIDES
-        if record.get(side)
-    }
 
 
 def read_truth(
@@ -155,88 +89,9 @@ def read_truth(
     truth = find_truth(Path(options.datadir), side, name)
     if truth is None:
         return None
-    lens = lenses[side]
-    check_map_file(
-        truth.path,
-        truth.kind,
-        _unit(options, truth.kind),
-        Path(scene.images.get(f"{side}_{name}", name)),
-        (lens.camera.width, lens.camera.height),
-    )
-    values = _decode(truth.path)
-    unit = _unit(options, truth.kind)
-    if truth.path.suffix.lower() == ".png" and unit is not None:
-        values = np.where(values == 0, np.nan, values * unit)
-    if truth.kind == "disparity":
-        left, right = _rectified_pair(scene.rig, lenses, truth.path)
-        depth_mm = depth_from_disparity(values, left, right, scene.rig.baseline_mm)
-    else:
-        depth_mm = np.where(np.isfinite(values) & (values > 0), values, np.nan)
-    depth_mm = depth_mm.astype(np.float32)
-    return bring_to_camera(depth_mm, lens, scene.rig.camera(side), nearest=True, outside=float("nan"))
-
-
-def depth_from_disparity(disparity_px: FloatArray, left: Camera, right: Camera, baseline_mm: float) -> FloatArray:
-    """Return z-depth, mm, of a rectified pair: fx B / (d - (cx_left - cx_right)).
-
-    `disparity_px` is x_left - x_right on the grid of either eye. NaN where it is unknown (not finite) or not
-    larger than cx_left - cx_right: there the point would lie at infinity or behind the cameras.
-    """
-    parallax_px = np.asarray(disparity_px, float) - (left.cx - right.cx)
-    parallax_px[~(np.isfinite(parallax_px) & (parallax_px > 0))] = np.nan
-    return np.asarray(left.fx * baseline_mm / parallax_px)
-
-
-def _decode(path: Path) -> FloatArray:
-    try:
-        return np.asarray(read_map(path), dtype=np.float64)
-    except (ValueError, OSError, EOFError, TypeError, cv2.error) as error:
-        raise InputError(
-            f"{path} cannot be read as truth",
-            found=f"{type(error).__name__}: {error}",
-            expected="one channel of numbers",
-            do="write the file again, or remove it: the frame is then not scored",
-        ) from error
-
-
-def _unit(options: EvaluationOptions, kind: Kind) -> float | None:
-    return options.depth_png_mm if kind == "depth" else options.disparity_png_px
-
-
-def _rectified_pair(rig: Rig, lenses: Mapping[Side, Lens], path: Path) -> tuple[Camera, Camera]:
-    """Return the cameras of the stored pair. Raises InputError unless the eyes differ by a shift along x alone."""
-    if rig.right is None or rig.right_from_left is None:
-        raise _unusable_disparity(path, "no calibrated right eye")
-    _require_rectified(rig.right_from_left[:3, :3], rig.right_from_left[:3, 3], path)
-    if any(lens.distorted for lens in lenses.values()):
-        raise _unusable_disparity(path, "lens distortion in the calibration: stored images are not rectified")
-    left = lenses["left"].camera
-    # a right eye that is calibrated but has no images has no lens on record: undo --factor
-    right = lenses["right"].camera if "right" in lenses else rig.right.resized(left.width, left.height)
-    if abs(left.fx / right.fx - 1) > _FOCAL or abs(left.cy - right.cy) > _ROW_PX:
-        found = f"fx {left.fx:.2f} and {right.fx:.2f} px, cy {left.cy:.2f} and {right.cy:.2f} px"
-        raise _unusable_disparity(path, found)
-    return left, right
-
-
-def _require_rectified(rotation: FloatArray, translation_mm: FloatArray, path: Path) -> None:
-    angle = float(rotation_angle_degrees(rotation))
-    if angle > _ROTATION_DEGREES:
-        raise _unusable_disparity(path, f"eyes rotated by {angle:.3f} degrees against each other")
-    baseline_mm = float(np.linalg.norm(translation_mm))
-    if -translation_mm[0] < baseline_mm * (1 - _OFF_AXIS) or baseline_mm == 0:
-        shown = ", ".join(f"{value:.4g}" for value in translation_mm)
-        raise _unusable_disparity(path, f"T = ({shown}) mm, X_right = X_left + T")
-
-
-def _unusable_disparity(path: Path, found: str) -> InputError:
-    return InputError(
-        f"{path}: disparity is truth for a rectified pair alone, this rig is not one",
-        found=found,
-        expected="equal orientation, fx and cy of both eyes, T = (-baseline, 0, 0), no distortion",
-        do=f"give the truth as depth maps in {path.parent.parent / 'depth'}, or the calibration of the "
-        "rectified images",
-    )
+    values = read_stored(truth, _units(options), scene, lenses, name)
+    depth_mm = stored_depth(values, truth, scene.rig, lenses).astype(np.float32)
+    return bring_to_camera(depth_mm, lenses[side], scene.rig.camera(side), nearest=True, outside=float("nan"))
 
 
 def stray_truth(datadir: Path, names: tuple[str, ...]) -> int:

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from nerf.guidance import TrainingDepth
 from nerf.images import RenderedImage, render_image
 from nerf.trained import load_model, training_depth
-from nerf.training import choose_device
 from nerf.views import View, cameras_of
 from utils.artifacts import save_maps
+from utils.devices import choose_device
 from utils.errors import InputError, NotApplicable
 from utils.images import colour_depth, read_rgb, write_rgb
 from utils.options import option

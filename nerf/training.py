@@ -22,6 +22,7 @@ from nerf.refinement import refine_pool
 from nerf.trainer import Losses, Trainer
 from nerf.views import PixelPool, View, cameras_of
 from utils.artifacts import save_maps, write_json
+from utils.devices import choose_device
 from utils.errors import InputError, NotApplicable
 from utils.scene import Scene, load_poses
 from utils.stages import Stage, skipped
@@ -94,20 +95,6 @@ def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Pat
     checkpoint.unlink(missing_ok=True)
     rate = (trainer.step - first) * options.N_rand / max(seconds, 1e-9)
     return f"{trainer.step} steps, training PSNR {last:.2f} dB, {rate / 1000:.1f} thousand rays/s on {device}"
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device that `--device` means."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"--device {name}: this machine or this PyTorch has no CUDA device",
-            found="torch.cuda.is_available() is False",
-            expected="a CUDA device",
-            do="use --device cpu, or install PyTorch's CUDA build",
-        )
-    return torch.device(name)
 
 
 def training_views(dataset: Scene, placed: Poses, binocular: bool) -> list[View]:

@@ -17,7 +17,7 @@ _BLOCK_PX = 3
 _SMALL_STEP, _LARGE_STEP = 8, 24  # costs of a disparity step of one and of more, per pixel of the block
 _PREFILTER = 31
 _UNIQUENESS_PERCENT = 10
-_AGREE_PX = 1.5  # before refinement: whole-pixel mistakes are what is to be found here
+AGREE_PX = 1.5  # before refinement: whole-pixel mistakes are what is to be found here
 _STEPS_PER_PX = 16  # OpenCV's fixed-point disparity
 
 Map = NDArray[np.float32]
@@ -30,9 +30,9 @@ def match_sgbm(pair: Pair) -> tuple[Disparity, Disparity]:
     """
     raw_left, raw_right = search_both(pair)
     mirrored = pair.exchanged()
-    left = _refined(pair, raw_left, consistent(raw_left, raw_right, _AGREE_PX))
-    agree_right = consistent(flip(raw_right), flip(raw_left), _AGREE_PX)
-    return left, _refined(mirrored, flip(raw_right), agree_right).mirrored()
+    left = refined(pair, raw_left, consistent(raw_left, raw_right, AGREE_PX))
+    agree_right = consistent(flip(raw_right), flip(raw_left), AGREE_PX)
+    return left, refined(mirrored, flip(raw_right), agree_right).mirrored()
 
 
 def search_both(pair: Pair) -> tuple[Map, Map]:
@@ -52,7 +52,7 @@ def disagreement(disparity_px: Map, other_px: Map) -> Map:
     return np.abs(sample_other(other_px, disparity_px, cv2.INTER_LINEAR, np.nan) - disparity_px)
 
 
-def _refined(pair: Pair, raw_px: Map, agree: BoolArray) -> Disparity:
+def refined(pair: Pair, raw_px: Map, agree: BoolArray) -> Disparity:
     """Fill what the search missed and refine the rest to a fraction of a pixel."""
     trusted = agree & pair.reference.usable
     if not trusted.any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from utils.types import BoolArray, FloatArray
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 MAP_ENDINGS = (".png", ".npy", ".tiff", ".tif", ".pfm", ".exr")
+_ARRAY_NAMES = ("depth_mm", "depth", "disparity_px", "disparity")  # of a map among several arrays of an npz
 
 
 def natural_key(text: str) -> list[Any]:
@@ -128,11 +130,36 @@ def read_pfm(path: Path) -> FloatArray:
     return values.reshape(height, width)[::-1].astype(np.float32)
 
 
+def read_npz_map(path: Path) -> NDArray[Any]:
+    """Read the only array of an npz file, or the only one that is called depth_mm, depth, disparity_px, disparity.
+
+    Raises:
+        InputError: several arrays and not one that can be told by its name.
+        ValueError: not an npz file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            names = file.files if len(file.files) == 1 else [name for name in _ARRAY_NAMES if name in file.files]
+            if len(names) == 1:
+                return np.asarray(file[names[0]])
+            found = ", ".join(file.files) or "no array"
+    except (zipfile.BadZipFile, AttributeError) as error:
+        raise ValueError("not an npz file") from error
+    raise InputError(
+        f"{path}: which array is the map?",
+        found=found,
+        expected=f"one array, or one of them called {', '.join(_ARRAY_NAMES)}",
+        do="save the map alone",
+    )
+
+
 def read_map(path: Path) -> NDArray[Any]:
-    """Read a one-channel map as it is stored: integers of a PNG, floats of npy, tiff, pfm or exr."""
+    """Read a one-channel map as it is stored: integers of a PNG, floats of npy, npz, tiff, pfm or exr."""
     ending = path.suffix.lower()
     if ending == ".npy":
         return np.asarray(np.load(path, allow_pickle=False))
+    if ending == ".npz":
+        return read_npz_map(path)
     if ending == ".pfm":
         return read_pfm(path)
     if ending == ".exr":
@@ -142,7 +169,7 @@ def read_map(path: Path) -> NDArray[Any]:
         raise InputError(
             f"{path} cannot be read as a map",
             found="a corrupt file, or an EXR without OPENCV_IO_ENABLE_OPENEXR=1",
-            expected="a one-channel png, npy, tiff, pfm or exr",
+            expected="a one-channel png, npy, npz, tiff, pfm or exr",
             do="write it again",
         )
     return np.asarray(values if values.ndim == 2 else values[..., 0])

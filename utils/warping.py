@@ -51,6 +51,48 @@ def _close_gaps(depth_mm: FloatArray) -> FloatArray:
     return np.where(agree, mean, depth_mm).astype(np.float32)
 
 
+def warp_disparity(disparity_px: FloatArray, infinity_px: float = 0.0) -> FloatArray:
+    """Carry the rectified disparity of the left eye to the right one: `right[y, x - d] = d`, the nearest wins.
+
+    Neighbours on one surface (less than 1 px apart) are joined by a straight line, so that a surface keeps
+    no gaps through which what is behind it would be seen, and planes stay exact. What the left eye does not
+    see stays unknown.
+
+    Args:
+        disparity_px: (h, w), column_left - column_right, NaN unknown.
+        infinity_px: the disparity of a point at infinity, cx_left - cx_right.
+
+    Returns:
+        (h, w) float32 on the grid of the right eye, NaN where nothing landed.
+    """
+    height, width = disparity_px.shape
+    values = np.asarray(disparity_px, float)
+    landed = np.arange(width) - values
+    step = np.diff(landed, axis=1)
+    joined = (step > 0) & (step <= 2)
+    rows = np.broadcast_to(np.arange(height)[:, None], values.shape)
+    found = []
+    for offset in range(3):  # a step of two pixels covers three columns at most
+        column = np.ceil(landed[:, :-1]) + offset
+        covered = joined & (column <= landed[:, 1:])
+        share = ((column - landed[:, :-1]) / step)[covered]
+        between = values[:, :-1][covered] + share * np.diff(values, axis=1)[covered]
+        found.append((rows[:, :-1][covered], column[covered], between))
+    # a surface reaches half a pixel beyond the centre of its last one
+    nearest = np.rint(landed)
+    ends_left = ~np.pad(joined, ((0, 0), (1, 0))) & (nearest <= landed)
+    ends_right = ~np.pad(joined, ((0, 0), (0, 1))) & (nearest >= landed)
+    ends = ends_left | ends_right
+    found.append((rows[ends], nearest[ends], values[ends]))
+    row, column, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    inside = (column >= 0) & (column < width)
+    row, column, value = row[inside], column[inside].astype(np.int64), value[inside]
+    far_first = np.argsort(np.abs(value - infinity_px), kind="stable")
+    warped = np.full((height, width), np.nan, np.float32)
+    warped[row[far_first], column[far_first]] = value[far_first]
+    return warped
+
+
 def sample_depth(depth_mm: FloatArray, pixels: FloatArray, jump: float = 0.03) -> FloatArray:
     """Read z-depth (...) at pixels (..., 2), bilinear; NaN outside, at unknown neighbours and across jumps.
 

@@ -1,7 +1,8 @@
-"""Middlebury's Motorcycle: the default stereo source against the truth on visible pixels."""
+"""Middlebury's Motorcycle: the default stereo source against the truth on visible pixels, and truth as file."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from stereo_prior.matches import MatchOptions
 from stereo_prior.prior import PriorOptions
 from stereo_prior.rectification import Rectification
 from stereo_prior.scene import SceneOptions
-from stereo_prior.stereo import StereoOptions
+from stereo_prior.source import StereoOptions
 from utils.artifacts import load_maps
 from utils.images import read_pfm
 from utils.scene import Scene
@@ -76,3 +77,24 @@ def test_prior_covers_nearly_all_and_stays_good(root: Path) -> None:
     known = visible & np.isfinite(off_px)
     sure = known & (maps["confidence"] > np.median(maps["confidence"][known]))
     assert off_px[sure].mean() < 0.5 * off_px[known & ~sure].mean()
+
+
+def test_true_disparity_as_a_file_is_true_depth(root: Path, tmp_path: Path) -> None:
+    """cx differs by 32.778 px between the eyes: forgotten, depth is three times too large."""
+    given = tmp_path / "maps" / "l" / "disparity" / f"{FRAME}.pfm"
+    given.parent.mkdir(parents=True)
+    shutil.copy(DATA / "l" / "disparity" / given.name, given)
+    options = StereoOptions(stereo="files", stereo_path=str(tmp_path / "maps"), datadir=str(DATA))
+    stereo_stage.check(options)
+    stereo_stage.run(options, out=tmp_path, scene=root / "scene", matches=root / "matches")
+    truth_px = read_pfm(given)
+    known = np.isfinite(truth_px)
+    truth_mm = 999.421 * 193.001 / (truth_px[known] + 32.778)
+    depth_mm = load_maps(tmp_path / "files", "left", FRAME)["depth_mm"]
+    assert np.abs(depth_mm[known] / truth_mm - 1).max() < 1e-5
+    assert np.isnan(depth_mm[~known]).all()
+    # the right eye, which was not given, sees what the left one sees, as the right image confirms
+    right_mm = load_maps(tmp_path / "files", "right", FRAME)["depth_mm"]
+    assert 0.7 < np.isfinite(right_mm).mean() < 0.9
+    sgbm_mm = load_maps(root / "stereo" / "sgbm", "right", FRAME)["depth_mm"]
+    assert np.nanmedian(np.abs(right_mm / sgbm_mm - 1)) < 0.005

@@ -215,6 +215,18 @@ def test_one_ratio_for_all_frames_and_eyes_of_a_method(run: Run) -> None:
     assert f"prior {ratio:.6g}" in " ".join(metrics["notes"])
 
 
+def test_every_stereo_source_is_scored_apart(run: Run) -> None:
+    for side in SIDES:
+        for name in NAMES:
+            save_maps(run.logs / "stereo" / "pam", side, name, depth_mm=1.5 * truth_mm(side, name))
+    metrics = run.evaluate()
+    assert set(metrics["depth"]) == {"prior", "nerf", "filter"}
+    scores = metrics["depth_sources"]["pam"]["test"]["left"]["tissue"]
+    assert scores["raw"]["abs_rel"] == pytest.approx(0.5)
+    assert scores["median_scaled"]["abs_rel"] == pytest.approx(0.0, abs=1e-6)
+    assert "| pam | test | left | raw |" in (run.logs / "evaluation" / "table.md").read_text()
+
+
 def test_a_constant_scale_changes_raw_errors_alone(run: Run) -> None:
     before = run.evaluate()["depth"]["filter"]["test"]["left"]["tissue"]
     for side in SIDES:

@@ -15,7 +15,7 @@ from stereo_prior.pair import Eye, Pair, fill_unknown
 from stereo_prior.rectification import Rectification
 from stereo_prior.search_range import search_range
 from stereo_prior.sgbm import consistent, match_sgbm, search_both
-from stereo_prior.stereo import StereoOptions
+from stereo_prior.source import StereoOptions
 from stereo_prior.subpixel import smooth_by_planes
 from tests.synthetic import BALL_ON_WALL, Plane, Surface, disparity, parallel_rig, render, verged_rig, world_from
 from utils.artifacts import load_maps, save_maps, write_npz
@@ -46,16 +46,16 @@ def eye(image: NDArray[Any]) -> Eye:
     return Eye(image.astype(np.float32), usable, usable.copy())
 
 
+@pytest.mark.parametrize("source", ["sgbm", "sgbm_wls"])
 @pytest.mark.parametrize("kind", RIGS)
-def test_depth_of_both_eyes(kind: str, tmp_path: Path) -> None:
+def test_depth_of_both_eyes(kind: str, source: str, tmp_path: Path) -> None:
     truth = make_scene(tmp_path / "scene", RIGS[kind])
     (tmp_path / "matches").mkdir()
-    summary = stage.run(
-        StereoOptions(), out=tmp_path / "stereo", scene=tmp_path / "scene", matches=tmp_path / "matches"
-    )
+    given = {name: tmp_path / name for name in ("scene", "matches")}
+    summary = stage.run(StereoOptions(stereo=source), out=tmp_path / "stereo", **given)
     assert "1 frames" in summary
     for side, truth_mm in truth.items():
-        maps = load_maps(tmp_path / "stereo" / "sgbm", side, "1")
+        maps = load_maps(tmp_path / "stereo" / source, side, "1")
         known = np.isfinite(maps["depth_mm"])
         off = np.abs(maps["depth_mm"] / truth_mm - 1)[known]
         assert known[6:].mean() > (0.85 if kind == "parallel" else 0.6)
@@ -70,7 +70,7 @@ def test_depth_of_both_eyes(kind: str, tmp_path: Path) -> None:
         assert 0.3 < ratio / 0.67 < 2.5
         sure = maps["confidence"][known] > np.median(maps["confidence"][known])
         assert off[sure].mean() < off[~sure].mean()
-    assert (tmp_path / "stereo" / "sgbm" / "1.png").exists()
+    assert (tmp_path / "stereo" / source / "1.png").exists()
 
 
 def test_disparity_of_a_plane_to_a_fraction_of_a_pixel_and_up_to_the_border() -> None:

@@ -74,6 +74,15 @@ def test_markdown_has_one_row_for_every_method_split_eye_and_alignment() -> None
     assert "87.50%" in table
 
 
+def test_every_source_that_ran_has_rows_before_the_prior() -> None:
+    metrics = full_metrics()
+    metrics["depth_sources"] = {"sgbm": metrics["depth"]["prior"], "pam": metrics["depth"]["prior"]}
+    heads = [
+        line.split("|")[1].strip() for line in markdown_table(metrics).splitlines() if " | test | left" in line
+    ]
+    assert [name for name in dict.fromkeys(heads) if name != "test"] == ["sgbm", "pam", "prior", "nerf", "filter"]
+
+
 def test_rows_have_as_many_cells_as_their_head() -> None:
     lines = [line for line in markdown_table(full_metrics()).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines[:26]} == {14}

@@ -19,6 +19,7 @@ from utils.errors import InputError
 from utils.geometry import rigid
 from utils.images import read_map
 from utils.scene import Scene
+from utils.stored_maps import depth_from_disparity
 from utils.types import Camera, Rig
 
 LEFT = Camera(fx=100.0, fy=100.0, cx=7.0, cy=5.5, width=16, height=12)
@@ -146,7 +147,7 @@ def test_depth_from_disparity_inverts_the_projection(
     left, right = replace(LEFT, cx=7 + offset_px), replace(LEFT, cx=7.0)
     x_left = left.fx * 3.0 / depth_mm + left.cx
     x_right = right.fx * (3.0 - baseline_mm) / depth_mm + right.cx
-    found = truth.depth_from_disparity(np.array([x_left - x_right]), left, right, baseline_mm)
+    found = depth_from_disparity(np.array([x_left - x_right]), left, right, baseline_mm)
     assert found[0] == pytest.approx(depth_mm, rel=1e-6)
 
 

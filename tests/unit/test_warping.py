@@ -8,7 +8,7 @@ import pytest
 from tests.synthetic import Plane, render, turn
 from utils.geometry import invert_rigid, rigid
 from utils.types import Camera, FloatArray
-from utils.warping import nearest_views, sample_depth, warp_depth
+from utils.warping import nearest_views, sample_depth, warp_depth, warp_disparity
 
 CAMERA = Camera(100.0, 120.0, 31.5, 23.5, 64, 48)
 
@@ -101,3 +101,28 @@ def test_nearest_views_by_distance_and_angle() -> None:
     others = np.stack([moved(30), moved(2), moved(0, 0, 0, (0, 60, 0)), np.full((4, 4), np.nan), moved(5)])
     assert nearest_views(np.eye(4), others, 80.0, 3) == [1, 4, 0]
     assert nearest_views(np.eye(4), others, 80.0, 9) == [1, 4, 0, 2], "a view without a pose is never chosen"
+
+
+def test_disparity_lands_where_it_says_and_the_nearest_wins() -> None:
+    row = np.array([[2.0, 2, 2, 2, 5, 5, 2, 2, np.nan, 2]])
+    # 2 px: columns 0 1 4 5 7 (two fall off on the left), 5 px: -1 and 0, before what lies behind
+    found = warp_disparity(row)
+    unknown = np.nan
+    np.testing.assert_array_equal(found, [[5, 2, unknown, unknown, 2, 2, unknown, 2, unknown, unknown]])
+    assert found.dtype == np.float32
+
+
+def test_a_magnified_surface_lets_nothing_behind_shine_through() -> None:
+    near = 20 - 0.5 * np.arange(12)  # every column lands one and a half to the right of the one before
+    disparity_px = np.full((1, 60), 2.0)
+    disparity_px[0, 30:42] = near
+    found = warp_disparity(disparity_px)[0]
+    np.testing.assert_allclose(found[10:27], near[0] - (np.arange(10, 27) - 10) / 3, rtol=1e-6)
+    assert (found[:10] == 2).all()
+
+
+def test_the_far_side_of_infinity_counts() -> None:
+    """Behind a rig whose eyes are exchanged, the smaller disparity is nearer."""
+    row = np.array([[np.nan, -3.0, np.nan, np.nan, 0.0]])
+    assert warp_disparity(row, 1.0)[0, 4] == -3
+    assert warp_disparity(row, -9.0)[0, 4] == 0

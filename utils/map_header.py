@@ -1,4 +1,4 @@
-"""Look at the headers of truth maps: size, bits and channels, without decoding where the format allows it."""
+"""Look at the headers of depth and disparity maps: size, bits and channels, decoding only where it must be."""
 
 from __future__ import annotations
 
@@ -12,9 +12,29 @@ import numpy as np
 from utils.errors import InputError
 from utils.images import read_map, read_rgb
 
+Kind = Literal["depth", "disparity"]
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY = 0
 _PNG_CHANNELS = {0: "grey", 2: "colour", 3: "palette", 4: "grey with alpha", 6: "colour with alpha"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one unit of a PNG is worth, mm or px, None where nobody said so; and the flag that says it."""
+
+    worth: float | None
+    flag: str
+
+    def check(self) -> None:
+        """Raise InputError for a worth that is not positive."""
+        if self.worth is not None and not (np.isfinite(self.worth) and self.worth > 0):
+            raise InputError(
+                f"{self.flag} is no unit",
+                found=str(self.worth),
+                expected="a positive number",
+                do="give what one unit of the PNG is worth",
+            )
 
 
 @dataclass(frozen=True)
@@ -34,7 +54,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_header(path: Path) -> MapHeader:
-    """Return the header of a truth map (png, npy, pfm); other formats are decoded.
+    """Return the header of a map (png, npy, pfm); other formats are decoded.
 
     Raises:
         InputError: the file cannot be read, or holds more than one channel.
@@ -50,10 +70,10 @@ def read_header(path: Path) -> MapHeader:
         return _array_header(read_map(path).shape)
     except (ValueError, OSError, EOFError, cv2.error) as error:
         raise InputError(
-            f"{path} cannot be read as truth",
+            f"{path} cannot be read as a map",
             found=f"{type(error).__name__}: {error}",
-            expected="one channel of numbers as png, npy, tiff, pfm or exr",
-            do="write the file again, or remove it: the frame is then not scored",
+            expected="one channel of numbers as png, npy, npz, tiff, pfm or exr",
+            do="write the file again, or remove it",
         ) from error
 
 
@@ -82,17 +102,17 @@ def _array_header(shape: tuple[int, ...]) -> MapHeader:
 
 def check_map_file(
     path: Path,
-    kind: Literal["depth", "disparity"],
-    unit: float | None,
+    kind: Kind,
+    unit: Unit,
     image: Path,
     size: tuple[int, int],
 ) -> None:
-    """Raise InputError where a truth map cannot be what it claims.
+    """Raise InputError where a map cannot be what it claims.
 
     Args:
-        path: the truth map.
+        path: the map.
         kind: what it holds.
-        unit: mm or px per unit of a PNG, or None.
+        unit: what one unit of a PNG is worth.
         image: the image that it belongs to, for the message.
         size: (width, height) of that image.
     """
@@ -104,11 +124,11 @@ def check_map_file(
             f"{path} has another size than its image {image}",
             found=f"{header.width} x {header.height}",
             expected=f"{size[0]} x {size[1]}",
-            do="give the truth in the pixels of the stored image (before --factor and undistortion)",
+            do="give maps in the pixels of the stored image (before --factor and undistortion)",
         )
 
 
-def _check_png(path: Path, kind: str, unit: float | None, header: MapHeader) -> None:
+def _check_png(path: Path, kind: Kind, unit: Unit, header: MapHeader) -> None:
     if header.colour_type != _PNG_GREY:
         raise InputError(
             f"{path} is a picture, not a {kind} map",
@@ -123,11 +143,11 @@ def _check_png(path: Path, kind: str, unit: float | None, header: MapHeader) -> 
             expected="16 bits: 256 steps are a picture of depth, not a measurement",
             do="export uint16, or floats in mm as .npy, .tiff or .pfm",
         )
-    if unit is None:
-        flag, word = ("--depth_png_mm", "mm") if kind == "depth" else ("--disparity_png_px", "px")
+    if unit.worth is None:
+        word = "mm" if kind == "depth" else "px"
         raise InputError(
-            f"{path} is truth in a PNG, whose unit nobody gave",
-            found=f"no {flag}",
-            expected=f"{flag}: how many {word} one unit of the PNG is worth",
-            do=f"add `{flag} = ...` to the configuration (0.01 where 5000 means 50 {word})",
+            f"{path} is a PNG, whose unit nobody gave",
+            found=f"no {unit.flag}",
+            expected=f"{unit.flag}: how many {word} one unit of the PNG is worth",
+            do=f"add `{unit.flag} = ...` to the configuration (0.01 where 5000 means 50 {word})",
         )
