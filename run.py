@@ -9,7 +9,7 @@ from stereo_prior import matches, prior, scene, stereo  # isort: skip
 from evaluation import stage as evaluation
 from evaluation.tables import format_console_table
 from export import cloud
-from monocular import poses
+from monocular import depth, poses
 from nerf import filtering, rendering, training
 from utils.artifacts import read_json
 from utils.errors import InputError, disk_trouble
@@ -19,7 +19,7 @@ from utils.phantom import PhantomOptions, ensure_phantom
 from utils.reference_flags import RETIRED
 from utils.stages import choose, run_stages, skipped
 
-_MODULES = (scene, matches, poses, stereo, prior, training, rendering, filtering, cloud, evaluation)
+_MODULES = (scene, matches, poses, stereo, depth, prior, training, rendering, filtering, cloud, evaluation)
 STAGES = [module.STAGE for module in _MODULES]
 SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions} | {s.name: s.options for s in STAGES}
 

@@ -234,5 +234,5 @@ def summary(metrics: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "nothing to score: neither truth nor renders"
 
 
-SCORED = ("scene", "matches", "poses", "stereo", "prior", "nerf", "render", "filter", "export")
+SCORED = ("scene", "matches", "poses", "stereo", "monocular", "prior", "nerf", "render", "filter", "export")
 STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, files=files, check=check)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stereo_prior.sparse import Observations
-from stereo_prior.views import View, Views
 from utils.geometry import invert_rigid, transform
+from utils.sparse_points import Observations
 from utils.types import FloatArray
+from utils.views import View, Views
 from utils.warping import sample_depth
 
 FEWEST_POINTS = 20
@@ -21,10 +21,12 @@ FEWEST_POINTS = 20
 
 @dataclass(frozen=True)
 class Alignment:
-    """Scale (points / source) and shift (mm) of a source, how they spread, what residual they leave.
+    """How a source agrees with the sparse points: one line for a metric source, one a view for a relative one.
 
-    `spread` is 1.4826 times the median absolute deviation of the points' ratios, `residual` the median
-    relative difference after alignment; NaN where too few points tell.
+    `scale` is points / source for depth; for relative inverse depth, inverse depth (1/mm) = scale * relative +
+    shift. `spread` is 1.4826 times the median absolute deviation of the points' ratios (of the relative
+    differences, for one view), `residual` the median relative difference after alignment, `residual_mm` the same
+    in mm; NaN where too few points tell. `applied` says whether scale and shift entered the prior.
     """
 
     source: str
@@ -34,10 +36,19 @@ class Alignment:
     residual: float
     n_points: int
     applied: bool
+    side: str = ""
+    frame: str = ""
+    inliers: int | None = None
+    residual_mm: float = float("nan")
 
 
 def align_scale(
-    source: str, views: Views, seen: Observations | None, depth_of: Callable[[View], FloatArray | None]
+    source: str,
+    views: Views,
+    seen: Observations | None,
+    depth_of: Callable[[View], FloatArray | None],
+    *,
+    metric: bool = True,
 ) -> Alignment:
     """Estimate a source's scale against the sparse points at the pixels where training views saw them.
 
@@ -46,6 +57,7 @@ def align_scale(
         views: cameras and poses.
         seen: sparse points of training views; None where there are none.
         depth_of: returns the source's depth (h, w) in a view, None where it has none.
+        metric: the source claims mm, and its scale is measured only; otherwise it is to be applied.
     """
     ratios = [] if seen is None else [_ratios(views, seen, index, depth_of) for index in range(len(seen.views))]
     pooled = np.concatenate([np.zeros(0), *ratios])
@@ -55,7 +67,7 @@ def align_scale(
     scale = float(np.median(pooled))
     off = np.abs(pooled / scale - 1.0)
     spread = float(1.4826 * np.median(np.abs(pooled - scale)))
-    return Alignment(source, scale, 0.0, spread, float(np.median(off)), len(pooled), False)
+    return Alignment(source, scale, 0.0, spread, float(np.median(off)), len(pooled), not metric)
 
 
 def _ratios(
@@ -84,4 +96,4 @@ def write_table(path: Path, rows: Sequence[Alignment]) -> None:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}" if np.isfinite(value) else ""
-    return str(value)
+    return "" if value is None else str(value)

@@ -8,41 +8,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from stereo_prior.alignment import Alignment, align_scale, write_table
-from stereo_prior.fusion import (
-    DepthMap,
-    Fused,
-    Neighbour,
-    fill_holes,
-    fuse,
-    merge,
-    multi_view_error,
-    without_jumps,
-)
+from stereo_prior.alignment import write_table
+from stereo_prior.filling import fill_by_shape
+from stereo_prior.fusion import Fused, Neighbour, fill_holes, fuse, multi_view_error
 from stereo_prior.importance import confidence, importance
 from stereo_prior.pictures import beside, coloured, limits
-from stereo_prior.sparse import Observations, interpolate, points_in_view, training_points
-from stereo_prior.views import View, Views
-from utils.artifacts import has_maps, load_maps, save_maps
-from utils.errors import InputError, NotApplicable
+from stereo_prior.prior_sources import CACHED, Input, gather
+from stereo_prior.relative_depth import align_relative
+from utils.artifacts import load_maps, save_maps
+from utils.errors import InputError
 from utils.images import write_rgb
 from utils.options import option
 from utils.parallel import each
 from utils.scene import Scene, load_poses
+from utils.sparse_points import training_points
 from utils.stages import Stage
-from utils.types import FloatArray
+from utils.views import View, Views
 
 log = logging.getLogger("specula")
 
 _HELPERS = 12  # views that a view is fused with
-_SPARSE_HELPERS = 6  # views whose points a view is given
 _CHECKED = 64  # at most so many nearest training views enter the multi-view error
-_CACHED = 96  # maps kept in memory
-_SCALE_WARN, _SCALE_REFUSE = 0.03, 0.10
 _AGREEMENT_WARN = 0.6  # of the maps that see a point
 
 
@@ -54,17 +43,6 @@ class PriorOptions:
     w_mask: float = option(1.0, "importance: penalty of the background")
     w_grad: float = option(1.0, "importance: penalty of the image gradient (0 to 1 over the image)")
     w_reflect: float = option(0.3, "importance: penalty of highlights")
-
-
-@dataclass(frozen=True, eq=False)
-class _Input:
-    """The views, the sparse training points, and the depth that each view measured itself."""
-
-    views: Views
-    points: Observations | None
-    own: Callable[[View], DepthMap | None]
-    steady: Callable[[View], DepthMap | None]  # the same without its steps, as other views may use it
-    stereo_confidence: Callable[[View], FloatArray | None]
 
 
 def check(options: PriorOptions) -> None:
@@ -79,7 +57,16 @@ def check(options: PriorOptions) -> None:
         )
 
 
-def run(options: PriorOptions, *, out: Path, scene: Path, matches: Path, stereo: Path, poses: Path) -> str:
+def run(
+    options: PriorOptions,
+    *,
+    out: Path,
+    scene: Path,
+    matches: Path,
+    stereo: Path,
+    poses: Path,
+    monocular: Path | None = None,
+) -> str:
     """Fuse the depth of all sources and training views into every view.
 
     Test frames enter nothing but their own prior, which is there to be scored.
@@ -88,23 +75,18 @@ def run(options: PriorOptions, *, out: Path, scene: Path, matches: Path, stereo:
         NotApplicable: neither stereo depth nor sparse points.
         InputError: poses and stereo contradict each other in scale.
     """
-    del matches  # an input of the stage: sources that need matches for their scale read them
     check(options)
     loaded = Scene.load(scene)
     views = Views(loaded, load_poses(poses) if (poses / "poses.npz").exists() else None)
     points = training_points(views, poses) if views.poses is not None else None
+    shapes = align_relative(views, points, matches, monocular)
     with tempfile.TemporaryDirectory(dir=out) as scratch:
-        sources = sorted(folder for folder in stereo.iterdir() if folder.is_dir())
-        if sources:
-            given = _stereo_input(views, points, sources, out)
-        elif points is not None and len(points.points_world):
-            given = _sparse_input(views, points, Path(scratch) / "sparse", out)
-        else:
-            raise NotApplicable("there is neither stereo depth nor a sparse cloud to make a prior from")
+        given = gather(views, points, shapes, stereo, Path(scratch))
+        write_table(out / "alignment.csv", given.rows)
         fused = Path(scratch) / "fused"
         each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, fused))
 
-        @lru_cache(maxsize=_CACHED)
+        @lru_cache(maxsize=CACHED)
         def read(view: View) -> Fused:
             found = load_maps(fused, view.side, view.name)
             return Fused(found["depth_mm"], found["sigma_mm"], found["agreement"])
@@ -127,95 +109,7 @@ def _means(values: Sequence[tuple[float, float, float]]) -> list[float]:
     return [float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else float("nan") for one in columns]
 
 
-def _stereo_input(views: Views, points: Observations | None, sources: list[Path], out: Path) -> _Input:
-    """Take the depth of all stereo sources, after a look at their scale."""
-
-    def maps(source: Path, view: View) -> dict[str, Any] | None:
-        return load_maps(source, view.side, view.name) if has_maps(source, view.side, view.name) else None
-
-    rows = []
-    for source in sources:
-
-        def depth_of(view: View, source: Path = source) -> FloatArray | None:
-            found = maps(source, view)
-            return None if found is None else found["depth_mm"]
-
-        rows.append(align_scale(source.name, views, points, depth_of))
-        _judge_scale(rows[-1])
-    write_table(out / "alignment.csv", rows)
-
-    @lru_cache(maxsize=_CACHED)
-    def own(view: View) -> DepthMap | None:
-        found = [one for one in (maps(source, view) for source in sources) if one is not None]
-        return merge([DepthMap(one["depth_mm"], one["sigma_mm"]) for one in found]) if found else None
-
-    def stereo_confidence(view: View) -> FloatArray | None:
-        found = [one["confidence"] for one in (maps(source, view) for source in sources) if one is not None]
-        return np.max(found, axis=0) if found else None
-
-    return _Input(views, points, own, _steady(own), stereo_confidence)
-
-
-def _steady(own: Callable[[View], DepthMap | None]) -> Callable[[View], DepthMap | None]:
-    @lru_cache(maxsize=_CACHED)
-    def steady(view: View) -> DepthMap | None:
-        found = own(view)
-        return None if found is None else without_jumps(found)
-
-    return steady
-
-
-def _judge_scale(row: Alignment) -> None:
-    """Warn or refuse where poses and a metric source contradict each other."""
-    if not np.isfinite(row.scale):
-        return
-    off = abs(row.scale - 1.0)
-    line = f"the poses make {row.source} depth {row.scale:.4f} times as long ({row.n_points} points)"
-    if off > _SCALE_REFUSE:
-        raise InputError(
-            "the poses and the stereo calibration contradict each other in scale",
-            found=line,
-            expected="1: both in mm",
-            do="give poses in mm that belong to this rig, correct T in calib.yaml, or use --poses colmap",
-        )
-    if off > _SCALE_WARN:
-        log.warning("prior: %s; expected 1. Check the scale of the poses and the baseline", line)
-    else:
-        log.info("prior: %s, spread %.4f", line, row.spread)
-
-
-def _sparse_input(views: Views, points: Observations, scratch: Path, out: Path) -> _Input:
-    """Interpolate depth between the sparse points of every view."""
-
-    def one(view: View) -> None:
-        if not views.placed(view):
-            return
-        depth_mm = float(np.median(np.linalg.norm(points.points_world - views.world_from(view)[:3, 3], axis=1)))
-        helpers = views.ordered(view, views.training(), depth_mm)[:_SPARSE_HELPERS]
-        pixels, z = points_in_view(views, view, points, helpers)
-        tissue, _ = views.scene.masks(view.side, view.name)
-        depth, sigma = interpolate(views.camera(view), pixels, z, tissue)
-        if np.isfinite(depth).any():
-            save_maps(scratch, view.side, view.name, depth_mm=depth, sigma_mm=sigma)
-
-    each(views.all(), "prior, interpolating", one)
-
-    @lru_cache(maxsize=_CACHED)
-    def own(view: View) -> DepthMap | None:
-        if not has_maps(scratch, view.side, view.name):
-            return None
-        found = load_maps(scratch, view.side, view.name)
-        return DepthMap(found["depth_mm"], found["sigma_mm"])
-
-    def depth_of(view: View) -> FloatArray | None:
-        found = own(view)
-        return None if found is None else found.depth_mm
-
-    write_table(out / "alignment.csv", [align_scale("sparse", views, points, depth_of)])
-    return _Input(views, points, own, _steady(own), lambda _: None)
-
-
-def _fuse_view(given: _Input, view: View, fused: Path) -> None:
+def _fuse_view(given: Input, view: View, fused: Path) -> None:
     """Fuse a view's own depth with that of the views that may help it."""
     views, own = given.views, given.own(view)
     neighbours = []
@@ -225,13 +119,14 @@ def _fuse_view(given: _Input, view: View, fused: Path) -> None:
             neighbours.append(Neighbour(views.camera(other), other_from_view, depth))
     found = fuse(views.camera(view), own, neighbours)
     tissue, _ = views.scene.masks(view.side, view.name)
-    depth, filled = fill_holes(found, tissue)
+    shape = given.shape(view)
+    depth, filled = fill_holes(found, tissue) if shape is None else fill_by_shape(found, shape, tissue)
     agreement = np.where(filled, 0, found.agreement)
     depth_mm, sigma_mm = (np.where(tissue, values, np.nan) for values in (depth.depth_mm, depth.sigma_mm))
     save_maps(fused, view.side, view.name, depth_mm=depth_mm, sigma_mm=sigma_mm, agreement=agreement)
 
 
-def _typical_depth(given: _Input, view: View) -> float:
+def _typical_depth(given: Input, view: View) -> float:
     """Return the median depth of a view, or of any training view where it has none itself."""
     for one in [view, *given.views.training()]:
         found = given.own(one)
@@ -241,7 +136,7 @@ def _typical_depth(given: _Input, view: View) -> float:
 
 
 def _finish_view(
-    options: PriorOptions, given: _Input, view: View, fused: Callable[[View], Fused], out: Path
+    options: PriorOptions, given: Input, view: View, fused: Callable[[View], Fused], out: Path
 ) -> tuple[float, float, float]:
     """Check a view against the others and write it.
 
@@ -288,4 +183,5 @@ def _finish_view(
     return share, float(np.median(error[known])) if known.any() else float("nan"), agreement
 
 
-STAGE = Stage("prior", run, PriorOptions, reads=("scene", "matches", "poses", "stereo"), check=check)
+_READS = ("scene", "matches", "poses", "stereo", "monocular")
+STAGE = Stage("prior", run, PriorOptions, _READS, version=2, check=check)

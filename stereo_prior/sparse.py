@@ -1,9 +1,6 @@
-"""Sparse points of the poses stage, made again from training images only, and depth interpolated from them."""
+"""Depth interpolated between the sparse points of a view."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,176 +8,92 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
-from stereo_prior.views import View, Views
-from utils.geometry import directions, invert_rigid, project, transform
+from stereo_prior.fusion import DepthMap
+from utils.sparse_depth import differences
 from utils.types import BoolArray, Camera, FloatArray
 
-POINTS_FILE = "points.npz"
-_FEWEST_OBSERVATIONS = 2
-_LARGEST_REPROJECTION_PX = 2.0
 _FEWEST_POINTS = 8
 _MOST_POINTS = 1000
 _OUTLIER = 0.25  # relative difference of inverse depth to the neighbourhood's median
 _STEP_PX = 4  # the smooth surface is evaluated on every fourth pixel
-_SMOOTHING = 0.002
-_POINT_SIGMA = 0.01  # relative: a point's own uncertainty
+_SMOOTHING, _SMOOTHING_ALONG_SHAPE = 0.002, 0.005
+_POINT_SIGMA = 0.01  # relative: a point's own uncertainty, at least
 _SLOPE = 0.5  # relative depth change over one image width, between points
-_ROUNDS = 3
-
-
-@dataclass(frozen=True, eq=False)
-class Observations:
-    """Sparse points (m, 3) world mm, and who saw them: `point` (k,), `view` (k,) index in `views`, px (k, 2)."""
-
-    points_world: FloatArray
-    point: NDArray[np.int64]
-    view: NDArray[np.int64]
-    pixels: FloatArray
-    views: tuple[View, ...]
-
-    def seen_by(self, views: set[View]) -> NDArray[np.int64]:
-        """Return the points (indices) that any of some views saw."""
-        chosen = [index for index, view in enumerate(self.views) if view in views]
-        return np.unique(self.point[np.isin(self.view, chosen)])
-
-
-def training_points(views: Views, poses: Path) -> Observations | None:
-    """Triangulate the sparse points from what training frames saw of them, whatever test frames saw.
-
-    Points with fewer than two such observations, behind a camera, or more than 2 px off in the mean are
-    dropped. None where the poses stage wrote no points.
-    """
-    path = poses / POINTS_FILE
-    if views.poses is None or not path.exists():
-        return None
-    with np.load(path) as file:
-        stored = {key: file[key] for key in ("point", "frame", "side", "pixels")}
-    training = tuple(view for view in views.training() if views.placed(view))
-    index_of = {view: index for index, view in enumerate(training)}
-    names = views.poses.names
-    sides = ("left", "right")
-    numbers = [
-        index_of.get(View(sides[side], names[frame]), -1)  # type: ignore[arg-type]
-        for frame, side in zip(stored["frame"].tolist(), stored["side"].tolist(), strict=True)
-    ]
-    view = np.array(numbers, np.int64)
-    used = view >= 0
-    ids, point = np.unique(stored["point"][used], return_inverse=True)
-    found = Observations(
-        np.full((len(ids), 3), np.nan), point, view[used], np.asarray(stored["pixels"][used], float), training
-    )
-    return _keep_good(views, triangulated(views, found))
-
-
-def triangulated(views: Views, seen: Observations) -> Observations:
-    """Return the points nearest to all rays to them, weighted so that errors in px count alike."""
-    origins, rays = np.zeros((len(seen.point), 3)), np.zeros((len(seen.point), 3))
-    focal = np.zeros(len(seen.point))
-    for index, view in enumerate(seen.views):
-        mine = seen.view == index
-        camera, world_from_view = views.camera(view), views.world_from(view)
-        toward = directions(camera.matrix, seen.pixels[mine]) @ world_from_view[:3, :3].T
-        rays[mine] = toward / np.linalg.norm(toward, axis=1, keepdims=True)
-        origins[mine], focal[mine] = world_from_view[:3, 3], camera.fx
-    count = len(seen.points_world)
-    across = np.eye(3) - rays[:, :, None] * rays[:, None, :]
-    weight = np.ones(len(seen.point))
-    points = np.full((count, 3), np.nan)
-    for _ in range(_ROUNDS):
-        normal, right_side = np.zeros((count, 3, 3)), np.zeros((count, 3))
-        np.add.at(normal, seen.point, weight[:, None, None] * across)
-        np.add.at(right_side, seen.point, weight[:, None] * np.einsum("kij,kj->ki", across, origins))
-        solvable = np.linalg.cond(normal) < 1e8
-        points[solvable] = np.linalg.solve(normal[solvable], right_side[solvable][..., None])[..., 0]
-        distance = np.linalg.norm(points[seen.point] - origins, axis=1)
-        weight = np.nan_to_num((focal / np.maximum(distance, 1e-9)) ** 2)
-    return Observations(points, seen.point, seen.view, seen.pixels, seen.views)
-
-
-def _keep_good(views: Views, seen: Observations) -> Observations:
-    """Drop points seen less than twice, behind a camera, or off by more than 2 px in the mean."""
-    error_px, behind = np.full(len(seen.point), np.nan), np.zeros(len(seen.point), bool)
-    for index, view in enumerate(seen.views):
-        mine = seen.view == index
-        points_view = transform(invert_rigid(views.world_from(view)), seen.points_world[seen.point[mine]])
-        pixels, z = project(views.camera(view).matrix, points_view)
-        error_px[mine] = np.linalg.norm(pixels - seen.pixels[mine], axis=1)
-        behind[mine] = ~(z > 0)
-    count = len(seen.points_world)
-    times = np.bincount(seen.point, minlength=count)
-    mean_px = np.bincount(seen.point, np.nan_to_num(error_px, nan=1e6), count) / np.maximum(times, 1)
-    bad = np.bincount(seen.point, behind, count) > 0
-    good = (times >= _FEWEST_OBSERVATIONS) & (mean_px <= _LARGEST_REPROJECTION_PX) & ~bad
-    new_number = np.cumsum(good) - 1
-    kept = good[seen.point]
-    return Observations(
-        seen.points_world[good], new_number[seen.point[kept]], seen.view[kept], seen.pixels[kept], seen.views
-    )
-
-
-def points_in_view(
-    views: Views, view: View, seen: Observations, helpers: list[View]
-) -> tuple[FloatArray, FloatArray]:
-    """Return pixels (m, 2) and z-depth (m,) mm of the points that a view shows.
-
-    Those are the points that the view (only if it is a training view) or one of `helpers` saw, projected.
-    """
-    chosen = seen.points_world[seen.seen_by({view, *helpers})]
-    pixels, z = project(views.camera(view).matrix, transform(invert_rigid(views.world_from(view)), chosen))
-    camera = views.camera(view)
-    inside = (z > 0) & (pixels >= 0).all(axis=1)
-    inside &= (pixels[:, 0] <= camera.width - 1) & (pixels[:, 1] <= camera.height - 1)
-    return pixels[inside], z[inside]
 
 
 def interpolate(
-    camera: Camera, pixels: FloatArray, depth_mm: FloatArray, tissue: BoolArray
+    camera: Camera,
+    pixels: FloatArray,
+    depth_mm: FloatArray,
+    tissue: BoolArray,
+    shape: DepthMap | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Lay a smooth surface through points: a thin plate in inverse depth, evaluated inside the tissue.
+
+    With a shape the plate is the ratio of inverse depth to the shape's: between points the surface follows it.
 
     Args:
         camera: the view's camera.
         pixels, depth_mm: (m, 2) px and (m,) z-depth of points.
         tissue: (h, w).
+        shape: depth (h, w) mm of the whole view that is right but for slowly varying errors, NaN unknown.
 
     Returns:
-        Depth and sigma (h, w) mm, NaN outside the tissue, all NaN with fewer than eight points. Sigma grows
-        with the distance to the nearest point.
+        Depth and sigma (h, w) mm, NaN outside the tissue, all NaN with fewer than eight points. Sigma is what
+        neighbouring points disagree by, and grows with the distance to the nearest, with a shape up to its own.
     """
     unknown = np.full(tissue.shape, np.nan, np.float32)
-    pixels, depth_mm = _without_outliers(pixels, depth_mm)
-    if len(depth_mm) < _FEWEST_POINTS:
+    trend, trend_sigma = _trend(shape, depth_mm, tissue)
+    columns, rows = np.rint(pixels).astype(int).T if len(pixels) else np.zeros((2, 0), int)
+    ratio = 1.0 / (depth_mm * trend[rows, columns])
+    known = np.isfinite(ratio)
+    pixels, ratio = _without_outliers(pixels[known], ratio[known])
+    if len(ratio) < _FEWEST_POINTS:
         return unknown, unknown.copy()
-    pixels, inverse = _thinned(pixels, 1.0 / depth_mm, camera.width)
-    typical = float(np.median(inverse))
-    plate = RBFInterpolator(
-        pixels / camera.width, inverse / typical, kernel="thin_plate_spline", smoothing=_SMOOTHING, degree=1
-    )
-    columns = np.arange(0, camera.width + _STEP_PX, _STEP_PX)
-    rows = np.arange(0, camera.height + _STEP_PX, _STEP_PX)
-    grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2) / camera.width
-    low, high = np.percentile(inverse / typical, [1, 99])
-    coarse = np.clip(plate(grid), 0.7 * low, 1.4 * high).reshape(len(rows), len(columns)).astype(np.float32)
-    at_columns, at_rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    where = ((at_columns / _STEP_PX).astype(np.float32), (at_rows / _STEP_PX).astype(np.float32))
-    depth = 1.0 / (typical * cv2.remap(coarse, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    noise = max(_POINT_SIGMA, 1.4826 * float(np.median(np.abs(differences(pixels, ratio)))))
+    pixels, ratio = _thinned(pixels, ratio, camera.width)
+    plate = _plate(camera, pixels, ratio, _SMOOTHING if shape is None else _SMOOTHING_ALONG_SHAPE)
+    depth = 1.0 / (trend * plate)
     distance = _distance_to(pixels, camera) / camera.width
-    sigma = depth * np.sqrt(_POINT_SIGMA**2 + (_SLOPE * distance) ** 2)
+    sigma = depth * np.sqrt(noise**2 + np.minimum(_SLOPE * distance, trend_sigma) ** 2)
     return (
         np.where(tissue, depth, np.nan).astype(np.float32),
         np.where(tissue, sigma, np.nan).astype(np.float32),
     )
 
 
-def _without_outliers(pixels: FloatArray, depth_mm: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _trend(shape: DepthMap | None, depth_mm: FloatArray, tissue: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Return inverse depth (h, w), 1/mm, that the surface follows between points, and its relative sigma."""
+    if shape is None:
+        level = float(np.median(1.0 / depth_mm)) if len(depth_mm) else 1.0
+        return np.full(tissue.shape, level), np.full(tissue.shape, np.inf)
+    return 1.0 / shape.depth_mm.astype(float), shape.sigma_mm / shape.depth_mm
+
+
+def _plate(camera: Camera, pixels: FloatArray, ratio: FloatArray, smoothing: float) -> FloatArray:
+    """Return a thin plate (h, w) through values (m,) at pixels (m, 2), held near what it was given."""
+    middle = float(np.median(ratio))
+    plate = RBFInterpolator(
+        pixels / camera.width, ratio / middle, kernel="thin_plate_spline", smoothing=smoothing, degree=1
+    )
+    columns = np.arange(0, camera.width + _STEP_PX, _STEP_PX)
+    rows = np.arange(0, camera.height + _STEP_PX, _STEP_PX)
+    grid = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2) / camera.width
+    low, high = np.percentile(ratio / middle, [1, 99])
+    coarse = np.clip(plate(grid), 0.7 * low, 1.4 * high).reshape(len(rows), len(columns)).astype(np.float32)
+    at_columns, at_rows = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    where = ((at_columns / _STEP_PX).astype(np.float32), (at_rows / _STEP_PX).astype(np.float32))
+    return middle * cv2.remap(coarse, *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _without_outliers(pixels: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Drop points far from the median of those around them: wrong matches, or seen through an edge."""
-    if len(depth_mm) < _FEWEST_POINTS:
-        return pixels, depth_mm
-    inverse = 1.0 / depth_mm
+    if len(values) < _FEWEST_POINTS:
+        return pixels, values
     _, around = cKDTree(pixels).query(pixels, k=_FEWEST_POINTS)
-    middle = np.median(inverse[around], axis=1)
-    good = np.abs(inverse - middle) <= _OUTLIER * middle
-    return pixels[good], depth_mm[good]
+    middle = np.median(values[around], axis=1)
+    good = np.abs(values - middle) <= _OUTLIER * middle
+    return pixels[good], values[good]
 
 
 def _thinned(pixels: FloatArray, values: FloatArray, width: int) -> tuple[FloatArray, FloatArray]:

@@ -19,10 +19,13 @@ from utils.phantom import PhantomOptions, make_phantom
 from utils.stages import STAMP, read_stamp
 from utils.types import Side
 
-STAGES = ("scene", "matches", "poses", "stereo", "prior", "nerf", "render", "filter", "export", "evaluation")
+STAGES = (
+    *("scene", "matches", "poses", "stereo", "monocular", "prior"),
+    *("nerf", "render", "filter", "export", "evaluation"),
+)
 TEST_FRAME = "5"  # of six
 FAST = """--N_iters 60 --N_rand 512 --planes_finest 64 --resize 320 256 --depth_refine_start 30
-    --depth_refine_period 20 --i_print 10 --i_weights 20 --depth_png_mm 0.01 --device cpu"""
+    --depth_refine_period 20 --i_print 10 --i_weights 20 --monocular_iters 20 --depth_png_mm 0.01 --device cpu"""
 SIDES: tuple[Side, Side] = ("left", "right")
 
 
@@ -59,7 +62,7 @@ class Session:
         """Return a session that starts from a copy of everything before training."""
         other = Session(root, self.datadir)
         other.words = list(self.words)
-        for name in STAGES[:5]:
+        for name in STAGES[: STAGES.index("nerf")]:
             shutil.copytree(self.logs / name, other.logs / name)
         return other
 

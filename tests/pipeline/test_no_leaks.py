@@ -77,9 +77,25 @@ def test_sparse_points_that_feed_priors_owe_nothing_to_test_images(left_data: Pa
     poses = str(left_data / "truth_poses.npz")
     words = ["--poses", "file", "--poses_path", poses, "--cam_dist", "5.0"]
     noisy = with_noise(left_data, tmp_path / "noisy", sides="l")
-    sessions = [Session(tmp_path / "a", left_data, *words), Session(tmp_path / "b", noisy, *words)]
+    sessions = Session(tmp_path / "a", left_data, *words), Session(tmp_path / "b", noisy, *words)
     for session in sessions:
         assert session.run("--until", "prior") == 0
-    assert same(sessions[0], sessions[1], "poses/points.npz")
+    assert same(*sessions, "poses/points.npz")
+    assert same(*sessions, "monocular/small.safetensors"), "the small network learns from training images alone"
     for name in ("1", "2", "3", "4", "6"):
-        assert same(sessions[0], sessions[1], f"prior/left_{name}.npz"), name
+        assert same(*sessions, f"monocular/{name}.npz"), name
+        assert same(*sessions, f"prior/left_{name}.npz"), name
+    assert not same(*sessions, f"monocular/{TEST_FRAME}.npz"), "its own image may, and is scored as `prior`"
+
+
+def test_monocular_depth_of_a_test_image_reaches_no_other_prior(data: Path, tmp_path: Path) -> None:
+    # with two eyes the network also learns from matches, which test images have too
+    words = ["--poses", "file", "--poses_path", str(data / "truth_poses.npz"), "--monocular", "small"]
+    noisy = with_noise(data, tmp_path / "noisy")
+    sessions = Session(tmp_path / "a", data, *words), Session(tmp_path / "b", noisy, *words)
+    for session in sessions:
+        assert session.run("--until", "prior") == 0
+    for name in ("1", "2", "3", "4", "6"):
+        assert same(*sessions, f"monocular/{name}.npz"), name
+        for side in SIDES:
+            assert same(*sessions, f"prior/{side}_{name}.npz"), f"{side} {name}"

@@ -20,11 +20,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_every_stage_leaves_a_finished_folder(whole: Session) -> None:
-    assert whole.skipped() == {}
+    assert set(whole.skipped()) == {"monocular"}, "two eyes measure depth better"
     assert {path.name for path in whole.logs.iterdir()} == {*STAGES, "run.log"}
     for name in STAGES:
         stamp = read_stamp(whole.logs / name)
-        assert stamp["seconds"] > 0
+        assert stamp["seconds"] > 0 or stamp["skipped"]
         assert stamp["peak_memory_mb"] < 4096
         assert stamp["summary"]
 
@@ -91,7 +91,7 @@ def test_the_metrics_have_the_keys_of_the_design(whole: Session) -> None:
             assert {"psnr", "ssim", "n_frames"} <= set(metrics["rgb"][split][side]["tissue"])
     assert metrics["poses"]["n_registered"] == metrics["poses"]["n_frames"] == 6
     assert metrics["poses"]["metric"] is True
-    assert set(metrics["runtime_s"]) == set(STAGES)
+    assert set(metrics["runtime_s"]) == set(STAGES) - {"monocular"}
     assert metrics["peak_memory_mb"] > 0
     assert "null" not in (whole.logs / "evaluation" / "metrics.json").read_text()
 
@@ -143,7 +143,7 @@ def test_a_second_run_does_nothing_and_an_evaluation_flag_little(whole: Session)
 
 def test_a_changed_training_flag_redoes_what_depends_on_it(whole: Session, tmp_path: Path) -> None:
     other = whole.until_prior(tmp_path)
-    for name in STAGES[5:]:
+    for name in STAGES[STAGES.index("nerf") :]:
         shutil.copytree(whole.logs / name, other.logs / name)
     before = other.stamps()
     assert other.run("--depth_loss_weight", "0.3", "--N_iters", "20") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import trimesh
 
-from tests.tiny import Session, phantom
+from tests.tiny import STAGES, Session, phantom
 from utils.artifacts import map_path
 from utils.types import ARBITRARY_UNITS
 
@@ -23,7 +24,12 @@ def test_a_left_eye_alone_runs_to_the_end(
     assert session.run() == 0
     assert set(session.skipped()) == {"matches", "stereo"}
     assert "left images only" in session.skipped()["stereo"]
+    with open(session.logs / "prior" / "alignment.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "monocular"]
+    assert [row["frame"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert sum(row["applied"] == "True" for row in rows) >= 5
     metrics = session.metrics()
+    assert metrics["depth"]["prior"]["train"]["left"]["tissue"]["median_scaled"]["abs_rel"] < 0.05
     assert metrics["metric"] is False
     assert set(metrics["rgb"]["test"]) == {"left"}
     nerf = metrics["depth"]["nerf"]["test"]["left"]["tissue"]
@@ -41,9 +47,9 @@ def test_a_single_pair_runs_where_it_can_and_says_why_not_elsewhere(
 ) -> None:
     session = Session(tmp_path, phantom(tmp_path / "pair", frames=1), "--train_binocular")
     assert session.run() == 0
-    assert set(session.skipped()) == {"poses", "nerf", "render", "filter"}
-    for name, why in session.skipped().items():
-        assert "no motion" in why, name
+    assert set(session.skipped()) == {"poses", "monocular", "nerf", "render", "filter"}
+    for name in ("poses", "nerf", "render", "filter"):
+        assert "no motion" in session.skipped()[name], name
     metrics = session.metrics()
     assert set(metrics["depth"]) == {"prior"}
     assert metrics["depth"]["prior"]["train"]["left"]["tissue"]["raw"]["abs_rel"] < 0.05
@@ -66,4 +72,4 @@ def test_a_single_left_image_says_that_nothing_can_be_done(left_data: Path, tmp_
         (alone / name).unlink()
     session = Session(tmp_path, alone)
     assert session.run() == 0
-    assert set(session.skipped()) == {"matches", "poses", "stereo", "prior", "nerf", "render", "filter", "export"}
+    assert set(session.skipped()) == set(STAGES) - {"scene", "evaluation"}

@@ -13,15 +13,15 @@ from scipy.ndimage import map_coordinates
 
 from stereo_prior import prior as stage
 from stereo_prior.prior import PriorOptions
-from stereo_prior.sparse import training_points
-from stereo_prior.views import View, Views
 from tests.synthetic import BALL_ON_WALL, Plane, Surface, parallel_rig, path, render, world_from
 from utils.artifacts import load_maps, save_maps, write_npz
 from utils.errors import InputError, NotApplicable
 from utils.geometry import invert_rigid, project, rigid, transform
 from utils.images import write_rgb
 from utils.scene import Scene, load_poses, save_poses
+from utils.sparse_points import training_points
 from utils.types import FloatArray, Poses, Rig, Side
+from utils.views import View, Views
 
 NAMES = ("1", "2", "3", "4", "5")
 TEST = ("3",)

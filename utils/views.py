@@ -1,4 +1,4 @@
-"""The views that the prior is made of: one eye at one frame, its camera, its place, who may see whom."""
+"""The views of a scene: one eye at one frame, its camera, its place, who may see whom."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""Train the small network on the training images of a scene, from sparse depth."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from monocular.depth_source import Map, MonocularOptions, Predict, Task
+from monocular.small_network import SmallDepthNetwork, network_input, read_at, scale_free_loss, working_size
+from utils.devices import choose_device
+from utils.errors import InputError, NotApplicable
+from utils.sparse_depth import Cleaning, SparseDepth, cleaned, sparse_depth
+from utils.sparse_points import training_points
+from utils.views import View
+
+log = logging.getLogger("specula")
+
+WEIGHTS, CHECKPOINT = "small.safetensors", "checkpoint.pt"
+_BATCH = 4  # images a step
+_FEWEST_POINTS = 20  # of an image that the network learns from
+_SMOOTHNESS = 0.02  # weight of the surfaces' roughness
+_WEIGHT_DECAY = 1e-3
+_WARM_UP = 0.1  # of the steps, the learning rate rises
+_SAVE_EVERY = 50  # steps
+
+
+def check_small(options: MonocularOptions) -> None:
+    """Raise InputError for a training that cannot be."""
+    rate = options.monocular_lrate
+    if options.monocular_iters < 1 or not (np.isfinite(rate) and rate > 0):
+        raise InputError(
+            "the small monocular network cannot be trained with these numbers",
+            found=f"monocular_iters {options.monocular_iters}, monocular_lrate {rate:g}",
+            expected="1 step or more, a learning rate above 0",
+            do="correct --monocular_iters or --monocular_lrate",
+        )
+
+
+def prepare_small(task: Task) -> Predict:
+    """Train the network on the training views; return the function that predicts a view.
+
+    Raises:
+        NotApplicable: there is no sparse depth to learn from.
+    """
+    targets = _learnable(task)
+    if not targets:
+        raise NotApplicable("no training image shows enough sparse points or matches to train a network with")
+    scene, device = task.views.scene, choose_device(task.options.device)
+    size = working_size(scene.rig.left.width, scene.rig.left.height)
+    examples = [
+        Example.of(scene.image(view.side, view.name), sparse, size, device) for view, sparse in targets.items()
+    ]
+    network = train(examples, task.options, task.work)
+    return lambda view: predict(network, scene.image(view.side, view.name), size)
+
+
+def _learnable(task: Task) -> dict[View, SparseDepth]:
+    """Return the clean sparse depth of the training views, and log how much of it was dropped."""
+    views = task.views
+    points = None if views.poses is None else training_points(views, task.poses)
+    found: dict[View, SparseDepth] = {}
+    total = Cleaning(0, 0, 0)
+    for view in views.training():
+        sparse, dropped = cleaned(sparse_depth(views, view, points, task.matches))
+        total += dropped
+        if len(sparse) >= _FEWEST_POINTS:
+            found[view] = sparse
+    log.info("monocular: sparse depth in %d training views: %s", len(found), total)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An image as the network takes it (5, h, w); places of known depth (m, 2), -1 to 1; its log inverse (m,)."""
+
+    inputs: Tensor
+    places: Tensor
+    log_inverse: Tensor
+
+    @staticmethod
+    def of(image: NDArray[np.uint8], sparse: SparseDepth, size: tuple[int, int], device: torch.device) -> Example:
+        """Return the example that an image (h, w, 3), looked at in a size, and its sparse depth make."""
+        places = (2 * sparse.pixels + 1) / image.shape[1::-1] - 1  # the first pixel's centre is half a pixel in
+        parts = (
+            network_input(image, size),
+            torch.from_numpy(places),
+            torch.from_numpy(-np.log(sparse.depth_mm)),
+        )
+        return Example(*(part.float().to(device) for part in parts))
+
+
+def train(examples: Sequence[Example], options: MonocularOptions, work: Path) -> SmallDepthNetwork:
+    """Return a network trained on examples of one size; its weights are kept in `work`.
+
+    What a step sees follows from its number: from the checkpoint of a stopped training it goes on the same.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        network = SmallDepthNetwork().to(examples[0].inputs.device)
+    optimiser = torch.optim.AdamW(network.parameters(), options.monocular_lrate, weight_decay=_WEIGHT_DECAY)
+    steps, loss = options.monocular_iters, torch.tensor(float("nan"))
+    first = _resume(network, optimiser, work / CHECKPOINT)
+    with tqdm(range(first, steps), desc="monocular, training", unit="step", disable=None, leave=False) as bar:
+        for step in bar:
+            for group in optimiser.param_groups:
+                group["lr"] = options.monocular_lrate * _share_of_rate(step / steps)
+            chosen = np.random.default_rng([options.seed, step]).integers(0, len(examples), _BATCH)
+            loss = batch_loss(network, [examples[index] for index in chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            if (step + 1) % _SAVE_EVERY == 0:
+                _save(network, optimiser, step + 1, work / CHECKPOINT)
+                bar.set_postfix_str(f"loss {loss.item():.4f}")
+    log.info("monocular: %d steps, loss %.4f at the end", steps, loss.item())
+    (work / CHECKPOINT).unlink(missing_ok=True)
+    save_file({name: value.cpu() for name, value in network.state_dict().items()}, str(work / WEIGHTS))
+    return network.eval()
+
+
+def _share_of_rate(progress: float) -> float:
+    """Return the learning rate as a share of the highest: a short rise, then half a cosine down."""
+    if progress < _WARM_UP:
+        return 0.1 + 0.9 * progress / _WARM_UP
+    return 0.02 + 0.49 * (1.0 + float(np.cos(np.pi * (progress - _WARM_UP) / (1.0 - _WARM_UP))))
+
+
+def _save(network: SmallDepthNetwork, optimiser: torch.optim.Optimizer, step: int, path: Path) -> None:
+    """Write the whole state so that a crash leaves the old checkpoint or the new one."""
+    partial, data = path.with_name(path.name + ".partial"), io.BytesIO()
+    torch.save({"step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}, data)
+    partial.write_bytes(data.getvalue())  # Python's error names a full disk; torch's does not
+    os.replace(partial, path)
+
+
+def _resume(network: SmallDepthNetwork, optimiser: torch.optim.Optimizer, path: Path) -> int:
+    """Take the state of a stopped training where there is one; return its step."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location=next(network.parameters()).device, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+def batch_loss(network: SmallDepthNetwork, batch: Sequence[Example]) -> Tensor:
+    """Return the mean loss of some examples, and a little of how rough the predicted surfaces are."""
+    found = network(torch.stack([one.inputs for one in batch]))
+    losses = [
+        scale_free_loss(read_at(log_inverse, one.places), one.log_inverse)
+        for log_inverse, one in zip(found, batch, strict=True)
+    ]
+    return torch.stack(losses).mean() + _SMOOTHNESS * roughness(found)
+
+
+def roughness(log_inverse: Tensor) -> Tensor:
+    """Return the mean absolute second difference of maps (b, h, w): 0 for what is linear."""
+    down = log_inverse[:, 2:] - 2 * log_inverse[:, 1:-1] + log_inverse[:, :-2]
+    across = log_inverse[..., 2:] - 2 * log_inverse[..., 1:-1] + log_inverse[..., :-2]
+    return down.abs().mean() + across.abs().mean()
+
+
+def predict(network: SmallDepthNetwork, image: NDArray[np.uint8], size: tuple[int, int]) -> Map:
+    """Return the relative inverse depth of an image, (h, w), its geometric mean 1."""
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        found = network(network_input(image, size)[None].to(device))[0].cpu().numpy()
+    larger = cv2.resize(found - found.mean(), image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.exp(larger).astype(np.float32)
