@@ -179,17 +179,17 @@ def format_console_table(metrics: Mapping[str, Any]) -> str:
     lines: list[str] = []
     if "depth" in metrics:
         raw = "raw, mm" if metrics["metric"] else f"raw: {ARBITRARY_UNITS}"
-        lines += [f"{'Depth on tissue':24}|{raw:^39}|{'one median scale, mm':^22}"]
+        lines += [f"{'Depth on tissue':25}|{raw:^39}|{'one median scale, mm':^22}"]
         lines += [
-            f"{'method':8}{'split':7}{'eye':7}  |{'abs_rel':>9}{'rmse':>9}{'a1':>9}{'covered':>10}  "
+            f"{'method':9}{'split':7}{'eye':7}  |{'abs_rel':>9}{'rmse':>9}{'a1':>9}{'covered':>10}  "
             f"|{'abs_rel':>9}{'rmse':>9}"
         ]
         lines += _console_depth(metrics)
         lines += [""]
     if "rgb" in metrics:
         lines += [
-            f"{'Colour':24}|{'PSNR, dB':^32}|{'tissue':^18}",
-            f"{'':8}{'split':7}{'eye':7}  |{'full':>8}{'tissue':>9}{'no highlight':>14} |{'SSIM':>9}{'LPIPS':>8}",
+            f"{'Colour':25}|{'PSNR, dB':^32}|{'tissue':^18}",
+            f"{'':9}{'split':7}{'eye':7}  |{'full':>8}{'tissue':>9}{'no highlight':>14} |{'SSIM':>9}{'LPIPS':>8}",
         ]
         lines += _console_rgb(metrics)
         lines += [""]
@@ -208,7 +208,7 @@ def _console_depth(metrics: Mapping[str, Any]) -> Iterator[str]:
                     continue
                 covered = raw.get("coverage", scaled.get("coverage", 0.0))
                 yield (
-                    f"{method:8}{split:7}{side:7}  |{_number(raw, 'abs_rel', '.4f'):>9}"
+                    f"{method:9}{split:7}{side:7}  |{_number(raw, 'abs_rel', '.4f'):>9}"
                     f"{_number(raw, 'rmse', '.3f'):>9}{_number(raw, 'a1', '.4f'):>9}{covered:>10.1%}  "
                     f"|{_number(scaled, 'abs_rel', '.4f'):>9}{_number(scaled, 'rmse', '.3f'):>9}"
                 )
@@ -223,7 +223,7 @@ def _console_rgb(metrics: Mapping[str, Any]) -> Iterator[str]:
             tissue = regions.get("tissue", {})
             outside = regions.get("tissue_no_highlight", {})
             yield (
-                f"{'':8}{split:7}{side:7}  |{_number(regions.get('full', {}), 'psnr', '.2f'):>8}"
+                f"{'':9}{split:7}{side:7}  |{_number(regions.get('full', {}), 'psnr', '.2f'):>8}"
                 f"{_number(tissue, 'psnr', '.2f'):>9}{_number(outside, 'psnr', '.2f'):>14} "
                 f"|{_number(tissue, 'ssim', '.4f'):>9}{_number(tissue, 'lpips', '.4f'):>8}"
             )

@@ -11,6 +11,7 @@ from monocular.depth_files import check_files, list_files, prepare_files
 from monocular.depth_source import Map, MonocularOptions, Predict, Source, Task
 from monocular.pretrained import pretrained
 from monocular.small_training import check_small, prepare_small
+from utils.devices import choose_device
 from utils.errors import NotApplicable
 from utils.images import colour_depth, write_rgb
 from utils.relative_maps import save_relative
@@ -39,8 +40,10 @@ def chosen_source(options: MonocularOptions, scene: Scene) -> str:
 
 
 def check(options: MonocularOptions) -> None:
-    """Refuse options without sense and missing files before any stage runs."""
+    """Refuse options without sense, missing files and a missing device before any stage runs."""
     SOURCES["small"].check(options)
+    if options.monocular != "none":
+        choose_device(options.device)
     if options.monocular in SOURCES:
         SOURCES[options.monocular].check(options)
 
@@ -87,6 +90,7 @@ STAGE = Stage(
     run,
     MonocularOptions,
     reads=("scene", "matches", "poses"),
+    version=2,
     files=files,
     check=check,
     resumable=True,

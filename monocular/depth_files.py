@@ -9,17 +9,18 @@ from zipfile import BadZipFile
 import numpy as np
 
 from monocular.depth_source import Map, MonocularOptions, Predict, Task
-from utils.artifacts import read_json
 from utils.errors import InputError
 from utils.images import find_map, frame_name, list_images, read_map
-from utils.map_header import image_size
-from utils.types import Camera, Side
-from utils.undistortion import Lens, bring_to_camera
+from utils.map_header import Unit, check_map_file, image_size
+from utils.stored_maps import load_lenses
+from utils.types import Side
+from utils.undistortion import bring_to_camera
 from utils.views import View
 
 ENDINGS = (".npy", ".npz", ".pfm", ".tiff", ".tif", ".png")
 KEY = "relative_inverse_depth"
 _FOLDERS: dict[Side, str] = {"left": "l", "right": "r"}
+_UNIT = Unit(1.0, "--monocular_path")  # of PNG maps: any does
 _NEEDED = "a map of inverse depth (higher is nearer) a frame, named like the frame: npy, npz, pfm, tiff or png"
 
 
@@ -32,7 +33,10 @@ def list_files(options: MonocularOptions) -> list[Path]:
 
 
 def check_files(options: MonocularOptions) -> None:
-    """Raise InputError for a missing folder, missing frames, maps of another size or without a number."""
+    """Raise InputError for a missing folder, missing frames, maps of another size or without a number.
+
+    Every left image needs its map; right images may lack theirs, but not all of them where `r/` holds maps.
+    """
     folder = Path(options.monocular_path)
     if not options.monocular_path or not folder.is_dir():
         raise InputError(
@@ -42,19 +46,22 @@ def check_files(options: MonocularOptions) -> None:
             do="give the folder, or choose another --monocular",
         )
     for side in _FOLDERS:
-        if side == "right" and not (folder / _FOLDERS[side]).is_dir():
-            continue  # maps of the left eye are enough
         images = list_images(Path(options.datadir) / _FOLDERS[side] / options.image_dir)
-        for image in images:
-            name = frame_name(image, options.image_dir)[0]
-            path = find_relative(folder, side, name) or _refuse_missing(folder, side, name, len(images))
-            _check_size(path, read_relative(path), image_size(images[0]))
+        names = {frame_name(image, options.image_dir)[0]: image for image in images}
+        found = {name: path for name in names if (path := find_relative(folder, side, name))}
+        missing = [name for name in names if name not in found]
+        given = [path for path in (folder / _FOLDERS[side]).glob("*") if path.suffix.lower() in ENDINGS]
+        if missing and (side == "left" or (given and not found)):
+            _refuse_missing(folder, side, missing[0], len(images))
+        size = image_size(images[0]) if found else (0, 0)  # the scene stage refuses images of several sizes
+        for name, path in found.items():
+            _check_size(path, read_relative(path), names[name], size)
 
 
 def prepare_files(task: Task) -> Predict:
     """Return the function that reads a view's map and brings it to the scene's undistorted image."""
     folder, scene = Path(task.options.monocular_path), task.views.scene
-    lenses = read_json(scene.folder / "frames.json")["lenses"]
+    lenses = load_lenses(scene.folder)
 
     def read(view: View) -> Map:
         camera, path = scene.rig.camera(view.side), find_relative(folder, view.side, view.name)
@@ -62,10 +69,9 @@ def prepare_files(task: Task) -> Predict:
             if view.side == "left":
                 _refuse_missing(folder, view.side, view.name, len(scene.names))
             return np.full((camera.height, camera.width), np.nan, np.float32)
-        record = lenses[view.side]
-        lens = Lens(Camera(**record["camera"]), tuple(record["distortion"]))
-        relative = read_relative(path)
-        _check_size(path, relative, (lens.camera.width, lens.camera.height))
+        lens, relative = lenses[view.side], read_relative(path)
+        image = Path(scene.images.get(f"{view.side}_{view.name}", view.name))
+        _check_size(path, relative, image, (lens.camera.width, lens.camera.height))
         return bring_to_camera(relative, lens, camera, nearest=True, outside=float("nan"))
 
     return read
@@ -86,7 +92,7 @@ def read_relative(path: Path) -> Map:
     try:
         values = _npz_array(path) if path.suffix.lower() == ".npz" else read_map(path)
         relative = np.asarray(values, np.float32)
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, TypeError, OSError, EOFError, BadZipFile) as error:
         raise InputError(
             f"{path} cannot be read as a map",
             found=f"{type(error).__name__}: {error}",
@@ -105,16 +111,20 @@ def read_relative(path: Path) -> Map:
 
 
 def _npz_array(path: Path) -> Map:
+    """Read an npz as `read_npz_map` does, by another name: depth among several arrays is no inverse depth."""
     with np.load(path, allow_pickle=False) as file:
         if KEY not in file.files and len(file.files) != 1:
             raise ValueError(f"the arrays {', '.join(file.files) or 'none'}")
         return np.asarray(file[KEY if KEY in file.files else file.files[0]])
 
 
-def _check_size(path: Path, relative: Map, size: tuple[int, int]) -> None:
-    if relative.shape[::-1] != size:
+def _check_size(path: Path, relative: Map, image: Path, size: tuple[int, int]) -> None:
+    """Raise InputError for a map of another size than its image, and for a PNG of colours."""
+    if path.suffix.lower() != ".npz":
+        check_map_file(path, "disparity", _UNIT, image, size)  # inverse depth is disparity of no unit
+    elif relative.shape[::-1] != size:  # check_map_file would look for an array of another name
         raise InputError(
-            f"{path} has another size than its image",
+            f"{path} has another size than its image {image}",
             found=f"{relative.shape[1]} x {relative.shape[0]}",
             expected=f"{size[0]} x {size[1]}",
             do="give maps in the pixels of the stored image (before --factor and undistortion)",

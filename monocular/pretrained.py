@@ -12,13 +12,15 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from monocular.depth_source import Map, MonocularOptions, Predict, Source, Task
 from utils.devices import choose_device
 from utils.errors import InputError
 from utils.weights import Weights, ensure_weights, find_weights, library, require_library
 
-_FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+PREPARATION = "preprocessor_config.json"
+_FILES = ("config.json", PREPARATION, "model.safetensors")
 
 
 def _published(name: str, repository: str, licence: str) -> Weights:
@@ -50,13 +52,17 @@ class Framing:
             record = json.loads(path.read_text())
             size = record["size"]
             shorter = size if isinstance(size, int) else min(size.values())
-            mean, deviation = tuple(record["image_mean"]), tuple(record["image_std"])
-            return Framing(int(shorter), int(record.get("ensure_multiple_of", 32)), mean, deviation)
-        except (ValueError, KeyError, TypeError) as error:
+            mean, deviation = (tuple(map(float, record[key])) for key in ("image_mean", "image_std"))
+            framing = Framing(int(shorter), int(record.get("ensure_multiple_of", 32)), mean, deviation)
+            positive = min(framing.shorter_px, framing.multiple_px, *deviation) > 0
+            if not positive or len(mean) != 3 or len(deviation) != 3:
+                raise ValueError(f"{framing}")
+            return framing
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path} does not say how images are prepared",
                 found=f"{type(error).__name__}: {error}",
-                expected="size, image_mean and image_std",
+                expected="size, image_mean and image_std, of three colours",
                 do="download the file again",
             ) from error
 
@@ -75,17 +81,21 @@ def pretrained(name: str) -> Source:
     """Return the row of a pretrained network in the table of sources."""
     weights = WEIGHTS[name]
 
+    def folder_of(options: MonocularOptions) -> Path:
+        return ensure_weights(options.weights_dir, weights, accept_license=options.accept_license)[0].parent
+
     def check(options: MonocularOptions) -> None:
         require_library("transformers")
-        ensure_weights(options.weights_dir, weights, accept_license=options.accept_license)
+        folder = folder_of(options)
+        Framing.read(folder / PREPARATION)
+        load_network(folder)  # seconds, beside the minutes of the stages that come first
 
     def files(options: MonocularOptions) -> list[Path]:
         return find_weights(options.weights_dir, weights)
 
     def prepare(task: Task) -> Predict:
-        paths = ensure_weights(task.options.weights_dir, weights, accept_license=task.options.accept_license)
-        folder = paths[0].parent
-        framing, device = Framing.read(folder / "preprocessor_config.json"), choose_device(task.options.device)
+        folder = folder_of(task.options)
+        framing, device = Framing.read(folder / PREPARATION), choose_device(task.options.device)
         network = load_network(folder).to(device)
 
         def predict(view: Any) -> Map:
@@ -104,7 +114,7 @@ def load_network(folder: Path) -> Any:
     transformers = library("transformers")
     try:
         return transformers.AutoModelForDepthEstimation.from_pretrained(folder, local_files_only=True).eval()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise InputError(
             f"{folder} holds no depth network that `transformers` can load",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",

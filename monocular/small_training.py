@@ -33,6 +33,7 @@ _FEWEST_POINTS = 20  # of an image that the network learns from
 _SMOOTHNESS = 0.02  # weight of the surfaces' roughness
 _WEIGHT_DECAY = 1e-3
 _WARM_UP = 0.1  # of the steps, the learning rate rises
+_LARGEST_GRADIENT = 1.0
 _SAVE_EVERY = 50  # steps
 
 
@@ -105,29 +106,47 @@ def train(examples: Sequence[Example], options: MonocularOptions, work: Path) ->
     """Return a network trained on examples of one size; its weights are kept in `work`.
 
     What a step sees follows from its number: from the checkpoint of a stopped training it goes on the same.
+
+    Raises:
+        InputError: the loss or its gradient is no number any more.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = SmallDepthNetwork().to(examples[0].inputs.device)
     optimiser = torch.optim.AdamW(network.parameters(), options.monocular_lrate, weight_decay=_WEIGHT_DECAY)
-    steps, loss = options.monocular_iters, torch.tensor(float("nan"))
+    steps, value = options.monocular_iters, float("nan")
     first = _resume(network, optimiser, work / CHECKPOINT)
     with tqdm(range(first, steps), desc="monocular, training", unit="step", disable=None, leave=False) as bar:
         for step in bar:
+            rate = options.monocular_lrate * _share_of_rate(step / steps)
             for group in optimiser.param_groups:
-                group["lr"] = options.monocular_lrate * _share_of_rate(step / steps)
+                group["lr"] = rate
             chosen = np.random.default_rng([options.seed, step]).integers(0, len(examples), _BATCH)
             loss = batch_loss(network, [examples[index] for index in chosen])
             optimiser.zero_grad()
             loss.backward()
+            gradient = torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
+            value = loss.item()
+            _require_numbers(value, gradient.item(), step, rate)
             optimiser.step()
             if (step + 1) % _SAVE_EVERY == 0:
                 _save(network, optimiser, step + 1, work / CHECKPOINT)
-                bar.set_postfix_str(f"loss {loss.item():.4f}")
-    log.info("monocular: %d steps, loss %.4f at the end", steps, loss.item())
+                bar.set_postfix_str(f"loss {value:.4f}")
+    log.info("monocular: %d steps, loss %.4f at the end", steps, value)
     (work / CHECKPOINT).unlink(missing_ok=True)
     save_file({name: value.cpu() for name, value in network.state_dict().items()}, str(work / WEIGHTS))
     return network.eval()
+
+
+def _require_numbers(loss: float, gradient: float, step: int, rate: float) -> None:
+    """Raise InputError where a loss, or the length of its gradient, is no number."""
+    if not (np.isfinite(loss) and np.isfinite(gradient)):
+        raise InputError(
+            f"the training of the small monocular network diverged at step {step}",
+            found=f"a loss of {loss} with a gradient of length {gradient} at a learning rate of {rate:g}",
+            expected="numbers",
+            do="lower --monocular_lrate",
+        )
 
 
 def _share_of_rate(progress: float) -> float:

@@ -43,12 +43,7 @@ class Alignment:
 
 
 def align_scale(
-    source: str,
-    views: Views,
-    seen: Observations | None,
-    depth_of: Callable[[View], FloatArray | None],
-    *,
-    metric: bool = True,
+    source: str, views: Views, seen: Observations | None, depth_of: Callable[[View], FloatArray | None]
 ) -> Alignment:
     """Estimate a source's scale against the sparse points at the pixels where training views saw them.
 
@@ -57,7 +52,6 @@ def align_scale(
         views: cameras and poses.
         seen: sparse points of training views; None where there are none.
         depth_of: returns the source's depth (h, w) in a view, None where it has none.
-        metric: the source claims mm, and its scale is measured only; otherwise it is to be applied.
     """
     ratios = [] if seen is None else [_ratios(views, seen, index, depth_of) for index in range(len(seen.views))]
     pooled = np.concatenate([np.zeros(0), *ratios])
@@ -67,7 +61,7 @@ def align_scale(
     scale = float(np.median(pooled))
     off = np.abs(pooled / scale - 1.0)
     spread = float(1.4826 * np.median(np.abs(pooled - scale)))
-    return Alignment(source, scale, 0.0, spread, float(np.median(off)), len(pooled), not metric)
+    return Alignment(source, scale, 0.0, spread, float(np.median(off)), len(pooled), applied=False)
 
 
 def _ratios(

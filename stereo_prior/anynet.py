@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stereo_prior.judgement import measuring
-from stereo_prior.networks.anynet import SIDE_MULTIPLE_PX, UNUSED_PREFIX, AnyNet
+from stereo_prior.networks.anynet import LARGEST_DISPARITY_PX, SIDE_MULTIPLE_PX, UNUSED_PREFIX, AnyNet
 from stereo_prior.networks.checkpoints import check_file, load_weights
 from stereo_prior.networks.inputs import Framing
 from stereo_prior.networks.matching import matcher
@@ -18,9 +19,12 @@ from stereo_prior.source import Measure, Source, StereoOptions, Task
 from utils.devices import choose_device
 from utils.errors import InputError
 
+log = logging.getLogger("specula")
+
 
 def check(options: StereoOptions) -> None:
     """Raise InputError unless there are weights: it is not trained here."""
+    choose_device(options.device)
     check_file(options.anynet_weights, "--anynet_weights")
     if not options.anynet_weights:
         raise InputError(
@@ -33,8 +37,9 @@ def check(options: StereoOptions) -> None:
 
 
 def files(options: StereoOptions) -> list[Path]:
-    """Return the checkpoint."""
-    return [Path(options.anynet_weights)]
+    """Return the checkpoint, where one is given."""
+    check_file(options.anynet_weights, "--anynet_weights")
+    return [Path(options.anynet_weights)] if options.anynet_weights else []
 
 
 def prepare(task: Task) -> Measure:
@@ -48,6 +53,12 @@ def prepare(task: Task) -> Measure:
 def disparity_px(network: AnyNet, pair: Pair) -> NDArray[np.float32]:
     """Return the network's raw disparity (h, w), px, of a pair's reference eye."""
     framing = Framing.of(pair, SIDE_MULTIPLE_PX)
+    if framing.range_px > LARGEST_DISPARITY_PX:
+        log.warning(
+            "stereo: anynet tells disparities over %d px, and %d px are searched: shrink the images (--factor)",
+            LARGEST_DISPARITY_PX,
+            framing.range_px,
+        )
     device = next(network.parameters()).device
     left, right = (image.to(device) for image in framing.images(pair))
     with torch.inference_mode():

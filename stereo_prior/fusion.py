@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -24,11 +24,13 @@ _LEAST_SHARE = 0.003  # of the depth: differences below are never outliers
 _JUMP = 0.03  # neighbouring pixels farther apart (share of the depth) lie on two surfaces
 _POSE_SHARE = 0.001  # of the depth: what errors of the poses add to another view's depth
 _CORRELATED = 0.3  # share of the variance that more views do not average away
+_WINDOW_PX = 2.5  # deviation of the window over which a depth is a mean: finer relief is rounded off
+_BEND_PX = 3  # second differences are taken between pixels so far apart: nearer ones are mostly noise
 _FAR_MM = 1e9
 _OUTSIDE = np.float32(-9.0)  # px
 _INITIAL_VIEWS = 5  # views that fill the holes of the first guess
 _REACH_SHARE = 0.06  # of the width: holes are continued this far from what is known
-_FILLED_SHARE, _FILLED_SLOPE = 0.02, 1.0  # relative sigma of a filled pixel, and its growth per image width
+_FILLED_SHARE, _FILLED_SLOPE = 0.01, 0.3  # relative sigma of a filled pixel, and its growth per image width
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,7 @@ def fuse(camera: Camera, own: DepthMap | None, neighbours: Sequence[Neighbour]) 
     """Fuse a view's own depth with that of other views, by inverse variance and without outliers.
 
     Each round moves every pixel along its ray to where the other views say that the surface is; the median of
-    all says who is wrong.
+    all says who is wrong. The maps agree on what all of them round off: sigma counts that once, undivided.
 
     Args:
         camera: the view's camera.
@@ -93,7 +95,28 @@ def fuse(camera: Camera, own: DepthMap | None, neighbours: Sequence[Neighbour]) 
             break
         depths_mm, variances = (np.stack(parts) for parts in zip(*candidates, strict=True))
         found = _robust_mean(depths_mm, variances, own_first=own is not None)
-    return found
+    return replace(found, sigma_mm=np.hypot(found.sigma_mm, rounded_off(found.depth_mm)))
+
+
+def rounded_off(depth_mm: Map) -> Map:
+    """Return how far (h, w), mm, a mean over the matching window misses a surface that bends; 0 where unknown.
+
+    A mean over a window of deviation s misses by s^2 / 2 times the second derivative. It is the disparity that is
+    averaged, so inverse depth, in which planes do not bend. At a step this grows with its height: there a pixel
+    may have got the depth of the other surface.
+    """
+    height, width = depth_mm.shape
+    inverse, far = 1.0 / depth_mm, _BEND_PX
+    padded = np.pad(inverse, far, constant_values=np.nan)
+
+    def moved(down: int, right: int) -> Map:
+        return padded[far + down :, far + right :][:height, :width]
+
+    bend = np.zeros_like(depth_mm)
+    for down, right in ((0, far), (far, 0), (far, far), (far, -far)):
+        bend = np.fmax(bend, np.abs(moved(down, right) + moved(-down, -right) - 2 * inverse))
+    missed = 0.5 * (_WINDOW_PX / far) ** 2 * bend * depth_mm**2
+    return np.nan_to_num(missed, nan=0.0).astype(np.float32)
 
 
 def fill_holes(fused: Fused, tissue: BoolArray) -> tuple[DepthMap, BoolArray]:
@@ -119,12 +142,28 @@ def fill_holes(fused: Fused, tissue: BoolArray) -> tuple[DepthMap, BoolArray]:
     )
 
 
-def merge(maps: Sequence[DepthMap]) -> DepthMap:
-    """Merge maps of one view by different sources."""
+def merge(maps: Sequence[DepthMap]) -> Fused:
+    """Merge maps of one view by different sources.
+
+    Where two contradict each other no median tells who is wrong: the surer one counts, with half their difference
+    in its sigma, and an agreement of one half.
+    """
     if len(maps) == 1:
-        return maps[0]
-    merged = _robust_mean(np.stack([one.depth_mm for one in maps]), np.stack([one.sigma_mm**2 for one in maps]))
-    return DepthMap(merged.depth_mm, merged.sigma_mm)
+        return Fused(maps[0].depth_mm, maps[0].sigma_mm, np.isfinite(maps[0].depth_mm).astype(np.float32))
+    depths_mm, sigmas_mm = np.stack([one.depth_mm for one in maps]), np.stack([one.sigma_mm for one in maps])
+    merged = _robust_mean(depths_mm, sigmas_mm**2)
+    torn = (np.isfinite(depths_mm).sum(axis=0) == 2) & (merged.agreement < 1)
+    if not torn.any():
+        return merged
+    surer = np.argmin(np.where(np.isfinite(depths_mm), sigmas_mm, np.inf), axis=0)[None]
+    depth_mm, sigma_mm = (np.take_along_axis(stack, surer, axis=0)[0] for stack in (depths_mm, sigmas_mm))
+    with np.errstate(invalid="ignore"):
+        apart_mm = np.fmax.reduce(depths_mm) - np.fmin.reduce(depths_mm)
+    return Fused(
+        np.where(torn, depth_mm, merged.depth_mm),
+        np.where(torn, np.hypot(sigma_mm, 0.5 * apart_mm), merged.sigma_mm),
+        merged.agreement,
+    )
 
 
 def multi_view_error(

@@ -11,11 +11,12 @@ from utils.types import BoolArray, FloatArray
 Map = NDArray[np.float32]
 
 _DOUBTFUL_PERCENTILE = 95
-_ERROR_SCALE = 0.02  # relative multi-view error at which confidence falls to 1/e
-_SIGMA_SCALE = 0.02  # relative deviation at which confidence is halved
+_SCALE = 0.02  # relative error to be expected at which confidence is halved
+_ONE_EYE = 0.5  # so much more variance where the left-right check fails or was not possible
+_NOBODY = 0.02  # least share of views that agree, counted where nobody measured the pixel
 _UNCHECKED = 0.6  # nothing else saw the pixel
+_NO_STEREO = 0.6  # no pixel of the view was measured by two eyes: sparse points are shared by all views
 _HIGHLIGHT = 0.4
-_FILLED = 0.15  # nobody measured the pixel
 
 
 def importance(
@@ -58,6 +59,10 @@ def confidence(
 ) -> Map:
     """Return how far each pixel's prior depth can be trusted, (h, w) in [0, 1]; 0 where depth is unknown.
 
+    One half where an error of 2 % is to be expected, falling with its square, so that it orders pixels as their
+    errors do. Evidence scales that square; a product of factors would let the weakest evidence decide the order
+    wherever all is well.
+
     Args:
         relative_sigma: (h, w) deviation over depth, NaN where depth is unknown; it grows where texture is weak.
         error: (h, w) relative multi-view error, NaN where no other view saw the point.
@@ -66,12 +71,13 @@ def confidence(
         agreement: (h, w) share of the maps of other views that agree; 0 where depth was continued into a hole.
     """
     known = np.isfinite(relative_sigma)
-    precise = 1.0 / (1.0 + (np.nan_to_num(relative_sigma) / _SIGMA_SCALE) ** 2)
-    agreed = np.where(np.isfinite(error), np.exp(-np.nan_to_num(error) / _ERROR_SCALE), _UNCHECKED)
-    own = 0.6 + 0.4 * np.clip(stereo_confidence, 0, 1)
-    supported = _FILLED + (1 - _FILLED) * np.sqrt(np.clip(agreement, 0, 1))
+    expected = np.hypot(np.nan_to_num(relative_sigma), np.nan_to_num(error)) / _SCALE
+    own = 1.0 + _ONE_EYE * (1.0 - np.clip(stereo_confidence, 0, 1))
+    trust = 1.0 / (1.0 + expected**2 * own / np.clip(agreement, _NOBODY, 1))
+    checked = np.where(np.isfinite(error), 1.0, _UNCHECKED)
     shine = np.where(highlight, _HIGHLIGHT, 1.0)
-    return np.where(known, precise * agreed * own * shine * supported, 0.0).astype(np.float32)
+    stereo = 1.0 if np.any(stereo_confidence > 0) else _NO_STEREO
+    return np.where(known, trust * checked * shine * stereo, 0.0).astype(np.float32)
 
 
 def _to_unit(values: FloatArray, *, flat: float) -> FloatArray:

@@ -115,7 +115,7 @@ def _arrays(pixels_left: Tensor, pixels_right: Tensor, score: Tensor) -> Matches
     return Matches(left, right, scores.clip(0, 1))
 
 
-def load_transformers(name: str, folder: Path) -> Any:
+def load_transformers(name: str, folder: Path, device: str = "auto") -> Any:
     """Return a model of `transformers` with published weights. Raises InputError for files that do not fit."""
     kind = getattr(library("transformers"), name)
     try:
@@ -125,10 +125,10 @@ def load_transformers(name: str, folder: Path) -> Any:
     lacking = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if lacking:
         raise _incomplete(folder, name, lacking)
-    return model.eval().to(choose_device("auto"))
+    return model.eval().to(choose_device(device))
 
 
-def load_aliked(detector_path: Path, matcher_path: Path) -> tuple[Any, Any]:
+def load_aliked(detector_path: Path, matcher_path: Path, device: str = "auto") -> tuple[Any, Any]:
     """Return kornia's ALIKED and LightGlue with published weights. Raises InputError for files that do not fit."""
     detector, matcher = make_aliked()
     fill(detector, detector_path, _read(detector_path))
@@ -138,8 +138,8 @@ def load_aliked(detector_path: Path, matcher_path: Path) -> tuple[Any, Any]:
         old = words[0] in ("self_attn", "cross_attn")
         renamed[".".join(["transformers", words[1], words[0], *words[2:]]) if old else key] = values
     fill(matcher, matcher_path, renamed)
-    device = choose_device("auto")
-    return detector.eval().to(device), matcher.eval().to(device)
+    place = choose_device(device)
+    return detector.eval().to(place), matcher.eval().to(place)
 
 
 def make_aliked() -> tuple[Any, Any]:
@@ -184,11 +184,12 @@ def _incomplete(path: Path, what: str, lacking: Sequence[str]) -> InputError:
     )
 
 
-def _row(weights: Weights, needs: str, load: Callable[[list[Path]], Match]) -> Matcher:
+def _row(weights: Weights, needs: str, load: Callable[[list[Path], str], Match]) -> Matcher:
     """Return the row of a matcher with published weights."""
 
     def check(options: MatchOptions) -> None:
         require_library(needs)
+        choose_device(options.device)
         ensure_weights(options.weights_dir, weights, accept_license=options.accept_license)
 
     def files(options: MatchOptions) -> list[Path]:
@@ -196,19 +197,26 @@ def _row(weights: Weights, needs: str, load: Callable[[list[Path]], Match]) -> M
 
     def prepare(options: MatchOptions) -> Match:
         check(options)
-        return load(files(options))
+        return load(files(options), options.device)
 
     return Matcher(prepare, check, files, has_confidence=True)
 
 
 def _transformers_row(weights: Weights, name: str) -> Matcher:
     return _row(
-        weights, "transformers", lambda files: match_by_transformers(load_transformers(name, files[0].parent))
+        weights,
+        "transformers",
+        lambda files, device: match_by_transformers(load_transformers(name, files[0].parent, device)),
     )
+
+
+def _load_and_match_aliked(files: list[Path], device: str) -> Match:
+    detector, matcher = files
+    return match_by_aliked(*load_aliked(detector, matcher, device))
 
 
 LEARNED: dict[str, Matcher] = {
     "superpoint_superglue": _transformers_row(SUPERGLUE, "SuperGlueForKeypointMatching"),
     "superpoint_lightglue": _transformers_row(LIGHTGLUE, "LightGlueForKeypointMatching"),
-    "aliked_lightglue": _row(ALIKED, "kornia", lambda files: match_by_aliked(*load_aliked(*files))),
+    "aliked_lightglue": _row(ALIKED, "kornia", _load_and_match_aliked),
 }

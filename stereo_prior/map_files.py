@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from utils.stored_maps import (
 )
 from utils.types import FloatArray, Side
 from utils.undistortion import bring_to_camera
+
+log = logging.getLogger("specula")
 
 # measurements before pictures of them
 ENDINGS = (".npy", ".npz", ".pfm", ".tiff", ".tif", ".exr", ".png")
@@ -80,6 +83,13 @@ def check(options: StereoOptions) -> None:
     for unit in units(options).values():
         unit.check()
     images = _images(options)
+    if images and not images["right"]:
+        raise InputError(
+            "--stereo files needs two eyes",
+            found=f"left images only in {options.datadir}",
+            expected="l/ and r/",
+            do="add the right images; maps of a single eye go to --monocular files",
+        )
     if stored_files(folder, ENDINGS):
         calibration = Path(options.datadir) / "calib.yaml"
         found = [
@@ -183,6 +193,13 @@ def colmap_reader(task: Task, folder: Path) -> Reader:
     found, scene = colmap_maps.find(folder, task.scene.names), task.scene
     colmap_maps.check(folder, scene.names)
     lenses = load_lenses(scene.folder)
+    held_out = sorted({name for _, name in found} & set(scene.test))
+    if held_out:
+        log.warning(
+            "stereo: the COLMAP workspace has maps of test frames (%s): if test images helped to make its maps of "
+            "training frames, scores of test frames are too good. Make it from the training images",
+            ", ".join(held_out[:5]),
+        )
     for (side, _), path in found.items():
         camera, lens = scene.rig.camera(side), lenses[side]
         fitting = {(camera.width, camera.height)}

@@ -38,6 +38,7 @@ class MatchOptions:
         "dense matches besides: around every match (ncc), in the regions they seed (watershed)",
         choices=("none", "ncc", "watershed"),
     )
+    device: str = option("auto", "auto, cpu or cuda", affects_result=False)
     viz: bool = option(True, "draw the matches of every frame", affects_result=False)
     allow_bad_calibration: bool = option(
         False, "go on where the matches contradict the calibration", affects_result=False

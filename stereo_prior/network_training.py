@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stereo_prior.source import StereoOptions
+from utils.devices import choose_device
 from utils.errors import InputError
 
 CHECKPOINT, TABLE = "checkpoint.pt", "train.csv"
@@ -58,6 +60,8 @@ def run_steps(
     first = _resume(network, optimiser, work / CHECKPOINT)
     network.train()
     average: float | None = None
+    if first:
+        _cut(work / TABLE, first)
     with (work / TABLE).open("a" if first else "w", newline="") as file:
         table = csv.writer(file)
         if not first:
@@ -99,9 +103,16 @@ def _number(loss: Tensor, called: str, step: int, rate: float) -> float:
 
 
 def _save(network: nn.Module, optimiser: torch.optim.Optimizer, steps: int, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save({"state_dict": network.state_dict(), "optimiser": optimiser.state_dict(), "steps": steps}, partial)
+    partial, data = path.with_suffix(".partial"), io.BytesIO()
+    torch.save({"state_dict": network.state_dict(), "optimiser": optimiser.state_dict(), "steps": steps}, data)
+    partial.write_bytes(data.getvalue())  # Python's error names a full disk; torch's does not
     partial.replace(path)
+
+
+def _cut(table: Path, steps: int) -> None:
+    """Take the lines of steps that will be done again out of a table."""
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[: 1 + steps]))
 
 
 def _resume(network: nn.Module, optimiser: torch.optim.Optimizer, path: Path) -> int:
@@ -116,7 +127,8 @@ def _resume(network: nn.Module, optimiser: torch.optim.Optimizer, path: Path) ->
 
 
 def check_schedule(called: str, options: StereoOptions, weights: str) -> None:
-    """Raise InputError for a training that cannot be, or for a network with neither weights nor training."""
+    """Raise InputError for a device or a training that cannot be, or for neither weights nor training."""
+    choose_device(options.device)
     if options.depth_N_iters < 0 or options.depth_lrate <= 0 or options.depth_i_weights < 1:
         raise InputError(
             f"the training of {called} is out of range",

@@ -16,10 +16,10 @@ from stereo_prior.networks.checkpoints import check_file, load_weights
 from stereo_prior.networks.inputs import Framing
 from stereo_prior.networks.matching import matcher
 from stereo_prior.networks.pasmnet import SIDE_MULTIPLE_PX, PASMnet
-from stereo_prior.pair import Pair, load_pair
+from stereo_prior.pair import Pair
 from stereo_prior.pam_training import train
-from stereo_prior.search_range import search_range
 from stereo_prior.source import Measure, Source, StereoOptions, Task
+from stereo_prior.training_pairs import TrainingPairs
 from utils.devices import choose_device
 
 log = logging.getLogger("specula")
@@ -35,6 +35,7 @@ def check(options: StereoOptions) -> None:
 
 def files(options: StereoOptions) -> list[Path]:
     """Return the checkpoint, where one is given."""
+    check_file(options.pam_weights, "--pam_weights")
     return [Path(options.pam_weights)] if options.pam_weights else []
 
 
@@ -47,7 +48,7 @@ def prepare(task: Task) -> Measure:
         load_weights(network, Path(options.pam_weights))
     if options.depth_N_iters:
         began = time.monotonic()
-        pairs = training_pairs(task)
+        pairs = TrainingPairs(task)
         schedule = Schedule(options.depth_N_iters, options.depth_lrate, options.seed, options.depth_i_weights)
         train(network, pairs, schedule, task.work)
         log.info("stereo: pam trained %d steps on %d pairs in %.0f s", schedule.steps, len(pairs), _since(began))
@@ -57,14 +58,6 @@ def prepare(task: Task) -> Measure:
 
 def _since(began: float) -> float:
     return time.monotonic() - began
-
-
-def training_pairs(task: Task) -> list[Pair]:
-    """Return the rectified pairs of the training frames, all searched over the range of all of them."""
-    names = [name for name in task.scene.names if name in set(task.scene.train)]
-    ranges = [search_range(task.rectification, task.scene, name, task.found_px[name]) for name in names]
-    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
-    return [load_pair(task.scene, task.rectification, name, (low, high)) for name in names]
 
 
 def disparity_px(network: PASMnet, pair: Pair) -> NDArray[np.float32]:

@@ -75,10 +75,10 @@ def train(network: PASMnet, pairs: Sequence[Pair], schedule: Schedule, work: Pat
         work: folder of the checkpoint and of `train.csv`.
     """
     device = next(network.parameters()).device
-    examples = [example(one) for pair in pairs for one in (pair, pair.exchanged())]
 
     def loss_of(step: int) -> Tensor:
-        given = examples[np.random.default_rng((schedule.seed, step)).integers(len(examples))]
-        return losses(network, given.to(device))
+        drawn = int(np.random.default_rng((schedule.seed, step)).integers(2 * len(pairs)))
+        pair = pairs[drawn // 2]
+        return losses(network, example(pair.exchanged() if drawn % 2 else pair).to(device))
 
     run_steps(network, "pam", loss_of, schedule, work)

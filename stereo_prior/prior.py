@@ -184,4 +184,4 @@ def _finish_view(
 
 
 _READS = ("scene", "matches", "poses", "stereo", "monocular")
-STAGE = Stage("prior", run, PriorOptions, _READS, version=2, check=check)
+STAGE = Stage("prior", run, PriorOptions, _READS, version=3, check=check)

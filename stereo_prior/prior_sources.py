@@ -83,13 +83,21 @@ def _from_stereo(views: Views, points: Observations | None, shapes: RelativeDept
         _judge_scale(rows[-1])
 
     @lru_cache(maxsize=CACHED)
-    def own(view: View) -> DepthMap | None:
+    def measured(view: View) -> tuple[DepthMap, FloatArray] | None:
         found = [one for one in (maps(source, view) for source in sources) if one is not None]
-        return merge([DepthMap(one["depth_mm"], one["sigma_mm"]) for one in found]) if found else None
+        if not found:
+            return None
+        merged = merge([DepthMap(one["depth_mm"], one["sigma_mm"]) for one in found])
+        confidence = np.max([one["confidence"] for one in found], axis=0) * merged.agreement
+        return DepthMap(merged.depth_mm, merged.sigma_mm), confidence
+
+    def own(view: View) -> DepthMap | None:
+        found = measured(view)
+        return None if found is None else found[0]
 
     def stereo_confidence(view: View) -> FloatArray | None:
-        found = [one["confidence"] for one in (maps(source, view) for source in sources) if one is not None]
-        return np.max(found, axis=0) if found else None
+        found = measured(view)
+        return None if found is None else found[1]
 
     return Input(views, own, _steady(own), shapes.depth, stereo_confidence, [*rows, *shapes.rows])
 

@@ -18,6 +18,7 @@ _SMALLEST_SIGMA = 0.003
 _INLIER_SIGMAS = 3.0
 _SHIFT_EARNS = 0.9  # a shift has to leave less than this share of the residual to be worth a free number
 _INERTIA = 15.0  # points' worth of what the views around say about the scale
+_AROUND_AGREE = 0.1  # views around whose scales differ by more than this share say nothing about another's
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,12 @@ def fit_relative(relative: FloatArray, inverse_depth: FloatArray, *, with_shift:
 
 def _candidates(relative: FloatArray, inverse: FloatArray, with_shift: bool) -> tuple[FloatArray, FloatArray]:
     """Return scales (k,) and shifts (k,) through random pairs of points, or through single ones without shift."""
+    rng = np.random.default_rng(0)
     if not with_shift:
-        return inverse / relative, np.zeros(len(relative))
-    first, second = np.random.default_rng(0).integers(0, len(relative), (2, _TRIALS))
+        count = min(len(relative), _TRIALS)
+        chosen = np.sort(rng.choice(len(relative), count, replace=False))
+        return inverse[chosen] / relative[chosen], np.zeros(count)
+    first, second = rng.integers(0, len(relative), (2, _TRIALS))
     apart = np.abs(relative[first] - relative[second]) > 1e-6 * np.abs(relative[first])
     first, second = first[apart], second[apart]
     scales = (inverse[first] - inverse[second]) / (relative[first] - relative[second])
@@ -99,21 +103,41 @@ def _least_squares(relative: FloatArray, inverse: FloatArray, with_shift: bool) 
 def steadied(fit: Fit, relative: FloatArray, inverse_depth: FloatArray, around: Sequence[float]) -> Fit:
     """Draw a fit's scale towards the median of the scales around it, the more so the fewer its points.
 
+    It moves by no more than the fit's own uncertainty, and not at all where the views around disagree: the maps
+    of some sources have a unit of their own in every image, of which the neighbours know nothing.
+
     Args:
         fit: of this view.
         relative, inverse_depth: (m,) its points.
         around: scales of the views beside it in the sequence.
     """
-    if not around:
+    if len(around) < 2 or float(np.std(np.log(around))) > _AROUND_AGREE:
         return fit
-    middle = float(np.median(np.log(around)))
-    scale = float(np.exp((fit.inliers * np.log(fit.scale) + _INERTIA * middle) / (fit.inliers + _INERTIA)))
+    _, inside = _agreeing(relative, inverse_depth, fit.scale, fit.shift)
+    limit = _scale_sigma(fit, relative[inside], inverse_depth[inside])
+    pull = _INERTIA / (fit.inliers + _INERTIA) * (float(np.median(np.log(around))) - np.log(fit.scale))
+    scale = fit.scale * float(np.exp(np.clip(pull, -limit, limit)))
     shift = fit.shift
     if shift != 0.0:  # it has to follow the scale
-        _, inside = _agreeing(relative, inverse_depth, fit.scale, fit.shift)
         shift = float(np.median(inverse_depth[inside] - scale * relative[inside]))
     sigma, inside = _agreeing(relative, inverse_depth, scale, shift)
     return Fit(scale, shift, sigma, int(inside.sum()), len(relative))
+
+
+def _scale_sigma(fit: Fit, relative: FloatArray, inverse: FloatArray) -> float:
+    """Return the relative uncertainty of a fit's scale: spread / sqrt(m), and more where a shift blurs it.
+
+    Args:
+        fit: a scale and a shift.
+        relative, inverse: (m,) the points that agree with it.
+    """
+    given = fit.scale * relative / inverse
+    level = 1.0 / inverse
+    # information about the logarithm of the scale, less what the shift could explain as well
+    known = float(given @ given)
+    if fit.shift != 0.0:
+        known -= float(given @ level) ** 2 / float(level @ level)
+    return fit.spread / float(np.sqrt(max(known, 1.0)))
 
 
 def shift_needed(samples: Sequence[tuple[FloatArray, FloatArray]]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,15 @@ _POINT_SIGMA = 0.01  # relative: a point's own uncertainty, at least
 _SLOPE = 0.5  # relative depth change over one image width, between points
 
 
+@dataclass(frozen=True, eq=False)
+class _Trend:
+    """What a surface follows between points: inverse depth (h, w), 1/mm, and its relative sigma (h, w)."""
+
+    inverse_depth: FloatArray
+    sigma: FloatArray
+    smoothing: float
+
+
 def interpolate(
     camera: Camera,
     pixels: FloatArray,
@@ -31,6 +42,7 @@ def interpolate(
     """Lay a smooth surface through points: a thin plate in inverse depth, evaluated inside the tissue.
 
     With a shape the plate is the ratio of inverse depth to the shape's: between points the surface follows it.
+    Where the shape is unknown it is the plain plate through all points.
 
     Args:
         camera: the view's camera.
@@ -42,32 +54,38 @@ def interpolate(
         Depth and sigma (h, w) mm, NaN outside the tissue, all NaN with fewer than eight points. Sigma is what
         neighbouring points disagree by, and grows with the distance to the nearest, with a shape up to its own.
     """
-    unknown = np.full(tissue.shape, np.nan, np.float32)
-    trend, trend_sigma = _trend(shape, depth_mm, tissue)
-    columns, rows = np.rint(pixels).astype(int).T if len(pixels) else np.zeros((2, 0), int)
-    ratio = 1.0 / (depth_mm * trend[rows, columns])
-    known = np.isfinite(ratio)
-    pixels, ratio = _without_outliers(pixels[known], ratio[known])
-    if len(ratio) < _FEWEST_POINTS:
-        return unknown, unknown.copy()
-    noise = max(_POINT_SIGMA, 1.4826 * float(np.median(np.abs(differences(pixels, ratio)))))
-    pixels, ratio = _thinned(pixels, ratio, camera.width)
-    plate = _plate(camera, pixels, ratio, _SMOOTHING if shape is None else _SMOOTHING_ALONG_SHAPE)
-    depth = 1.0 / (trend * plate)
-    distance = _distance_to(pixels, camera) / camera.width
-    sigma = depth * np.sqrt(noise**2 + np.minimum(_SLOPE * distance, trend_sigma) ** 2)
+    depth, sigma = np.full(tissue.shape, np.nan), np.full(tissue.shape, np.nan)
+    if shape is not None:
+        along = _Trend(1.0 / shape.depth_mm.astype(float), shape.sigma_mm / shape.depth_mm, _SMOOTHING_ALONG_SHAPE)
+        depth, sigma = _surface(camera, pixels, depth_mm, along)
+    unknown = tissue & ~np.isfinite(depth)
+    if unknown.any():
+        level = float(np.median(1.0 / depth_mm)) if len(depth_mm) else 1.0
+        flat = _Trend(np.full(tissue.shape, level), np.full(tissue.shape, np.inf), _SMOOTHING)
+        plain_depth, plain_sigma = _surface(camera, pixels, depth_mm, flat)
+        depth, sigma = np.where(unknown, plain_depth, depth), np.where(unknown, plain_sigma, sigma)
     return (
         np.where(tissue, depth, np.nan).astype(np.float32),
         np.where(tissue, sigma, np.nan).astype(np.float32),
     )
 
 
-def _trend(shape: DepthMap | None, depth_mm: FloatArray, tissue: BoolArray) -> tuple[FloatArray, FloatArray]:
-    """Return inverse depth (h, w), 1/mm, that the surface follows between points, and its relative sigma."""
-    if shape is None:
-        level = float(np.median(1.0 / depth_mm)) if len(depth_mm) else 1.0
-        return np.full(tissue.shape, level), np.full(tissue.shape, np.inf)
-    return 1.0 / shape.depth_mm.astype(float), shape.sigma_mm / shape.depth_mm
+def _surface(
+    camera: Camera, pixels: FloatArray, depth_mm: FloatArray, trend: _Trend
+) -> tuple[FloatArray, FloatArray]:
+    """Return depth and sigma (h, w) mm of the surface along a trend, NaN where that is unknown."""
+    columns, rows = np.rint(pixels).astype(int).T if len(pixels) else np.zeros((2, 0), int)
+    ratio = 1.0 / (depth_mm * trend.inverse_depth[rows, columns])
+    known = np.isfinite(ratio)
+    pixels, ratio = _without_outliers(pixels[known], ratio[known])
+    if len(ratio) < _FEWEST_POINTS:
+        unknown = np.full((camera.height, camera.width), np.nan)
+        return unknown, unknown.copy()
+    noise = max(_POINT_SIGMA, 1.4826 * float(np.median(np.abs(differences(pixels, ratio)))))
+    pixels, ratio = _thinned(pixels, ratio, camera.width)
+    depth = 1.0 / (trend.inverse_depth * _plate(camera, pixels, ratio, trend.smoothing))
+    distance = _distance_to(pixels, camera) / camera.width
+    return depth, depth * np.sqrt(noise**2 + np.minimum(_SLOPE * distance, trend.sigma) ** 2)
 
 
 def _plate(camera: Camera, pixels: FloatArray, ratio: FloatArray, smoothing: float) -> FloatArray:

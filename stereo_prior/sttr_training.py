@@ -1,8 +1,8 @@
-"""Train the Stereo Transformer on a scene: supervised by sparse disparities, occlusion by the two eyes' agreement.
+"""Train the Stereo Transformer on a scene, supervised by sparse disparities.
 
 Li et al., Revisiting Stereo Depth Estimation From a Sequence-to-Sequence Perspective with Transformers, ICCV 2021,
 section 3.6: the response at the true match, and the smooth L1 distance of disparity, before and after the context
-is looked at.
+is looked at. The head that tells occlusion is not trained: no sparse point lies where one eye alone sees.
 """
 
 from __future__ import annotations
@@ -101,23 +101,30 @@ def _response(transport: Tensor, rows: Tensor, columns: Tensor, partner: Tensor)
 
 
 def train(
-    network: STTR, pairs: Sequence[tuple[Pair, SparseDisparity]], stride: int, schedule: Schedule, work: Path
+    network: STTR,
+    pairs: Sequence[Pair],
+    points: Sequence[SparseDisparity],
+    stride: int,
+    schedule: Schedule,
+    work: Path,
 ) -> None:
     """Train in place; go on from the checkpoint in `work` where there is one, and leave one there.
 
     Args:
         network: on its device.
-        pairs: rectified training pairs with their cleaned points, at least one with `_FEWEST_POINTS`.
+        pairs: rectified training pairs.
+        points: what is known of each, cleaned; of at least one `enough`.
         stride: px between tokens.
         schedule: steps, learning rate, seed.
         work: folder of the checkpoint and of `train.csv`.
     """
     device = next(network.parameters()).device
-    examples = [one for one in (example(*pair) for pair in pairs) if len(one.pixels) >= _FEWEST_POINTS]
+    usable = [index for index, known in enumerate(points) if enough(known)]
 
     def loss_of(step: int) -> Tensor:
         random = np.random.default_rng((schedule.seed, step))
-        whole = examples[random.integers(len(examples))]
+        drawn = usable[random.integers(len(usable))]
+        whole = example(pairs[drawn], points[drawn])
         # bands around a known point: none is without supervision
         middle = float(whole.pixels[random.integers(len(whole.pixels)), 1])
         top = int(np.clip(middle - _BAND_PX / 2, 0, max(0, whole.left.shape[-2] - _BAND_PX)))
@@ -127,6 +134,6 @@ def train(
     run_steps(network, "sttr", loss_of, schedule, work)
 
 
-def enough(pairs: Sequence[tuple[Pair, SparseDisparity]]) -> bool:
-    """Return whether there is anything to learn from."""
-    return any(len(points.pixels) >= _FEWEST_POINTS for _, points in pairs)
+def enough(points: SparseDisparity) -> bool:
+    """Return whether a frame can be learned from."""
+    return len(points.pixels) >= _FEWEST_POINTS

@@ -143,7 +143,7 @@ def read_npz_map(path: Path) -> NDArray[Any]:
             if len(names) == 1:
                 return np.asarray(file[names[0]])
             found = ", ".join(file.files) or "no array"
-    except (zipfile.BadZipFile, AttributeError) as error:
+    except (zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise ValueError("not an npz file") from error
     raise InputError(
         f"{path}: which array is the map?",

@@ -20,9 +20,10 @@ def save_relative(folder: Path, name: str, maps: dict[Side, Map]) -> None:
 
 
 def load_relative(folder: Path, side: Side, name: str) -> Map | None:
-    """Return the map (h, w) of one eye at one frame; None where there is none."""
+    """Return the map (h, w) of one eye at one frame; None where there is none, or nothing in it is known."""
     path = folder / f"{name}.npz"
     if not path.exists():
         return None
     with np.load(path) as file:
-        return np.asarray(file[KEYS[side]], np.float32) if KEYS[side] in file.files else None
+        found = np.asarray(file[KEYS[side]], np.float32) if KEYS[side] in file.files else None
+    return found if found is not None and np.isfinite(found).any() else None

@@ -57,10 +57,6 @@ class Framing:
         """Return masks (h, w) of the left and the right image as (1, 1, h, w) of 0 and 1, 0 outside the images."""
         return self._frame(left, 0, outside=0.0), self._frame(right, self.shift_px, outside=0.0)
 
-    def values(self, left: NDArray[np.float32]) -> Tensor:
-        """Return a map (h, w) of the left image as (1, 1, h, w), NaN outside."""
-        return self._frame(left, 0, outside=float("nan"))
-
     def disparity_px(self, framed: Tensor) -> NDArray[np.float32]:
         """Return a disparity (h, w) of the pair, px, from one (framed_height, framed_width) of the network."""
         inside = framed[: self.height, self.left_px : self.left_px + self.width]

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stereo_prior.fusion import DepthMap, Neighbour, fill_holes, fuse, merge, multi_view_error, without_jumps
+from stereo_prior.fusion import (
+    DepthMap,
+    Neighbour,
+    fill_holes,
+    fuse,
+    merge,
+    multi_view_error,
+    rounded_off,
+    without_jumps,
+)
 from tests.synthetic import BALL_ON_WALL, Plane, parallel_rig, path, render
 from utils.geometry import invert_rigid, rigid
 from utils.types import Camera, FloatArray
@@ -79,7 +88,36 @@ def test_inverse_variance_weights_by_hand() -> None:
     first, second = exact(FLAT, 0.1), exact(FLAT + 0.2, 0.2)
     # weights 100 and 25: 80 + 0.2 * 25 / 125 = 80.04
     assert merge([first, second]).depth_mm[0, 0] == pytest.approx(80.04, abs=1e-4)
-    assert merge([first]) is first
+    assert merge([first, second]).agreement[0, 0] == 1.0
+    assert merge([first]).depth_mm is first.depth_mm
+
+
+def test_of_two_sources_that_contradict_each_other_the_surer_one_counts_and_its_sigma_grows() -> None:
+    far, near = exact(FLAT + 8.0, 0.1), exact(FLAT, 0.5)
+    for maps in ([far, near], [near, far]):
+        merged = merge(maps)
+        np.testing.assert_array_equal(merged.depth_mm, far.depth_mm)
+        np.testing.assert_allclose(merged.sigma_mm, np.hypot(0.1, 4.0), rtol=1e-5)
+        np.testing.assert_array_equal(merged.agreement, 0.5)
+
+
+def test_what_a_window_rounds_off_by_hand() -> None:
+    columns = np.arange(64.0) - 31.5
+    bowl = 1.0 / (1 / 80.0 + 2e-6 * columns**2)
+    # second derivative of inverse depth 4e-6 per px^2; a window of 2.5 px misses by 2.5^2 / 2 of it
+    missed = rounded_off(np.broadcast_to(bowl, (48, 64)).astype(np.float32))
+    assert missed[20, 31] == pytest.approx(4e-6 * 2.5**2 / 2 * bowl[31] ** 2, rel=0.02)
+    slanted = (1.0 / (1 / 80.0 + 1e-5 * columns) * np.ones((48, 1))).astype(np.float32)
+    assert rounded_off(slanted).max() < 1e-3, "planes do not bend"
+
+
+def test_sigma_grows_at_steps_however_many_views_agree() -> None:
+    depth = FLAT.copy()
+    depth[:, 32:] = 100.0
+    fused = fuse(CAMERA, exact(depth, 0.1), [Neighbour(CAMERA, moved(), exact(depth, 0.1)) for _ in range(6)])
+    assert fused.sigma_mm[20, 10] < 0.1
+    assert (fused.sigma_mm[20, 30:34] > 3.0).all()
+    assert np.isnan(rounded_off(np.full((48, 64), np.nan, np.float32))).sum() == 0
 
 
 def test_holes_come_from_other_views() -> None:
@@ -97,7 +135,7 @@ def test_filled_holes_are_marked_doubtful_and_small() -> None:
     found, filled = fill_holes(fuse(CAMERA, exact(depth), []), tissue)
     assert filled[20:24, 10:14].all()
     assert np.allclose(found.depth_mm[20:24, 10:14], 80.0, atol=0.1)
-    assert (found.sigma_mm[filled] > 1.5).all()
+    assert (found.sigma_mm[filled] > 0.8).all()
     assert np.isnan(found.depth_mm[:, 50:]).all(), "a large hole stays a hole"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ import torch
 
 from monocular import depth as stage
 from monocular import pretrained, small_training
-from monocular.depth_files import check_files, read_relative
-from monocular.depth_source import MonocularOptions
+from monocular.depth_files import check_files, prepare_files, read_relative
+from monocular.depth_source import MonocularOptions, Task
 from monocular.small_network import SmallDepthNetwork, read_at, scale_free_loss, working_size
 from stereo_prior.filling import fill_by_shape
 from stereo_prior.fusion import DepthMap, Fused, fill_holes
@@ -22,8 +24,11 @@ from stereo_prior.relative_fit import Fit, fit_relative, shift_needed, steadied
 from tests.synthetic import Plane, parallel_rig, render, world_from
 from utils.errors import InputError, NotApplicable
 from utils.images import write_rgb
+from utils.map_header import image_size
+from utils.relative_maps import load_relative, save_relative
 from utils.scene import Scene
 from utils.sparse_depth import SparseDepth, cleaned
+from utils.views import View, Views
 
 RIG = parallel_rig(96, 80)
 CPU = torch.device("cpu")
@@ -116,6 +121,36 @@ def test_a_stopped_training_goes_on_the_same(tmp_path: Path, monkeypatch: pytest
     assert weights[0] == weights[1]
 
 
+@pytest.mark.parametrize("factor", [float("nan"), 1e38])
+def test_a_diverged_training_says_where_and_keeps_nothing(
+    factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_loss, calls = small_training.batch_loss, []
+
+    def failing(*arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return batch_loss(*arguments) * (factor if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(small_training, "batch_loss", failing)
+    with pytest.raises(InputError, match="diverged at step 2") as refused:
+        small_training.train([plane_example(0)], MonocularOptions(monocular_iters=5), tmp_path)
+    assert "--monocular_lrate" in str(refused.value)
+    assert not (tmp_path / "small.safetensors").exists()
+
+
+def test_the_gradient_of_a_steep_step_is_cut_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch_loss, lengths = small_training.batch_loss, []
+
+    def step(optimiser: torch.optim.Optimizer) -> None:
+        gradients = [one.grad for group in optimiser.param_groups for one in group["params"]]
+        lengths.append(float(torch.stack([one.norm() for one in gradients]).norm()))
+
+    monkeypatch.setattr(small_training, "batch_loss", lambda *arguments: 1e6 * batch_loss(*arguments))
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    small_training.train([plane_example(0)], MonocularOptions(monocular_iters=2), tmp_path)
+    assert lengths == pytest.approx([1.0, 1.0], rel=1e-3)
+
+
 def samples(count: int = 200, seed: int = 0) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Relative and true inverse depth, 2.5e-3 * r + 4e-3, three in ten wrong."""
     rng = np.random.default_rng(seed)
@@ -155,13 +190,44 @@ def test_a_map_that_fits_no_points_is_left_out(what: str) -> None:
         assert fit_relative(relative[:count], inverse[what][:count], with_shift=with_shift) is None
 
 
-def test_a_scale_of_few_points_leans_on_the_views_around() -> None:
+@pytest.mark.parametrize("around", [[1.0, 1.02, 0.98, 1.0], [4.0] * 4, [1.0, 4.0, 2.0, 9.0]])
+def test_a_good_fit_stays_whatever_the_unit_of_the_images_around(around: list[float]) -> None:
+    relative = np.linspace(1.0, 2.0, 30)
+    for shift in (0.0, 0.5):
+        fit = fit_relative(relative, 2.0 * relative + shift, with_shift=shift > 0)
+        assert fit is not None
+        assert fit.inliers == 30
+        found = steadied(fit, relative, 2.0 * relative + shift, around)
+        assert found.scale == pytest.approx(2.0, rel=0.01 if shift else 0.003 / np.sqrt(30) + 1e-6)
+        assert found.inliers == 30
+        assert found.spread < 1.5 * fit.spread
+
+
+def test_a_scale_of_few_noisy_points_leans_on_views_around_that_agree() -> None:
     relative = np.linspace(1.0, 2.0, 400)
-    few, many = Fit(2.0, 0.0, 0.01, 10, 10), Fit(2.0, 0.0, 0.01, 400, 400)
-    around = [1.0, 1.0, 9.0]
-    assert steadied(few, relative[:10], 2.0 * relative[:10], around).scale < 1.5
-    assert steadied(many, relative, 2.0 * relative, around).scale > 1.9
-    assert steadied(many, relative, 2.0 * relative, []) == many
+    few, many = Fit(2.0, 0.0, 0.1, 10, 10), Fit(2.0, 0.0, 0.1, 400, 400)
+
+    def scale(fit: Fit, around: list[float]) -> float:
+        return steadied(fit, relative[: fit.n_points], 2.0 * relative[: fit.n_points], around).scale
+
+    # 15 / (10 + 15) of the way to 1.96 is less than 0.1 / sqrt(10), all of the way to 1.5 is more
+    assert scale(few, [1.96, 1.96, 1.96]) == pytest.approx(2.0 * 0.98**0.6)
+    assert scale(few, [1.5, 1.5, 1.5]) == pytest.approx(2.0 * np.exp(-0.1 / np.sqrt(10)))
+    assert 1.998 < scale(many, [1.96, 1.96, 1.96]) < 2.0
+    assert scale(few, [1.0, 1.0, 9.0]) == 2.0, "they disagree"
+    assert scale(few, [1.9]) == scale(few, []) == 2.0, "nothing shows whether they agree"
+
+
+def test_a_fit_to_many_points_takes_memory_in_proportion() -> None:
+    relative = np.random.default_rng(0).uniform(1.0, 3.0, 4000)
+    inverse = 8e-3 * relative * np.random.default_rng(1).normal(1.0, 0.02, 4000)
+    tracemalloc.start()
+    found = fit_relative(relative, inverse, with_shift=False)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 64e6  # a table of all pairs of points is 128 MB
+    assert found is not None
+    assert found.scale == pytest.approx(8e-3, rel=0.002)
 
 
 def test_noise_and_what_the_surface_hides_are_dropped_and_counted() -> None:
@@ -233,6 +299,15 @@ def strange_npz(maps: Path) -> None:
     np.savez(maps / "2.npz", a=np.ones(2), b=np.ones(3))
 
 
+def npy_called_npz(maps: Path) -> None:
+    (maps / "2.npy").rename(maps / "2.npz")
+
+
+def picture(maps: Path) -> None:
+    (maps / "2.npy").unlink()
+    write_rgb(maps / "2.png", np.full((80, 96, 3), 7, np.uint8))
+
+
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "another size": (lambda maps: np.save(maps / "2.npy", np.ones((40, 48))), "another size"),
     "a missing frame": (lambda maps: (maps / "2.npy").unlink(), "no map of frame 2"),
@@ -240,6 +315,8 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "three channels": (lambda maps: np.save(maps / "2.npy", np.ones((80, 96, 3))), "no inverse depth"),
     "no array": (lambda maps: (maps / "2.npy").write_bytes(b"\x93NUMPY"), "cannot be read as a map"),
     "a strange npz": (strange_npz, "cannot be read as a map"),
+    "an npy called npz": (npy_called_npz, "cannot be read as a map"),
+    "a picture": (picture, "is a picture"),
 }
 
 
@@ -249,6 +326,44 @@ def test_files_that_do_not_fit_are_refused_before_any_stage(broken: str, dataset
     action(dataset / "maps")
     with pytest.raises(InputError, match=message):
         stage.check(file_options(dataset))
+
+
+def test_an_image_is_decoded_once_for_all_maps(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded = []
+
+    def size(path: Path) -> tuple[int, int]:
+        decoded.append(path)
+        return image_size(path)
+
+    monkeypatch.setattr("monocular.depth_files.image_size", size)
+    check_files(file_options(dataset))
+    assert len(decoded) == 1
+
+
+def test_right_maps_are_optional_frame_by_frame(dataset: Path) -> None:
+    maps, images = dataset / "maps", dataset / "data"
+    shutil.copytree(images / "l", images / "r")
+    (maps / "r").mkdir()
+    check_files(file_options(dataset))
+    shutil.copy(maps / "2.npy", maps / "r" / "2.npy")
+    check_files(file_options(dataset))
+    names = {f"{side}_{name}": f"{name}.png" for side in ("left", "right") for name in ("1", "2")}
+    lens = {"camera": asdict(RIG.left), "distortion": []}
+    Scene(dataset, RIG, ("1", "2"), ("1", "2"), (), ("left", "right"), names).save(
+        {"lenses": {"left": lens, "right": lens}}
+    )
+    nowhere = dataset / "nowhere"
+    read = prepare_files(Task(file_options(dataset), Views(Scene.load(dataset), None), nowhere, nowhere, nowhere))
+    for name in ("1", "2"):
+        save_relative(dataset, name, {side: read(View(side, name)) for side in ("left", "right")})
+    assert load_relative(dataset, "right", "1") is None
+    for side, name in (("left", "1"), ("left", "2"), ("right", "2")):
+        found = load_relative(dataset, side, name)  # type: ignore[arg-type]
+        assert found is not None
+        assert np.array_equal(found, np.full((80, 96), 0.5, np.float32))
+    (maps / "r" / "2.npy").rename(maps / "r" / "second.npy")
+    with pytest.raises(InputError, match="no map of frame 1, right eye"):
+        check_files(file_options(dataset))
 
 
 def test_a_missing_folder_is_refused(dataset: Path) -> None:
@@ -283,6 +398,52 @@ def test_missing_weights_name_what_to_put_where(tmp_path: Path, monkeypatch: pyt
         stage.check(options)
     assert str(tmp_path / "depth_anything" / "model.safetensors") in str(refused.value)
     assert "huggingface.co/depth-anything" in str(refused.value)
+
+
+def pretrained_folder(root: Path, framing: str, config: str = "{}", weights: bytes = b"") -> MonocularOptions:
+    """Write the files of a network, and return options that find them."""
+    folder = root / "depth_anything"
+    folder.mkdir()
+    (folder / "preprocessor_config.json").write_text(framing)
+    (folder / "config.json").write_text(config)
+    (folder / "model.safetensors").write_bytes(weights)
+    return MonocularOptions("depth_anything", weights_dir=str(root), device="cpu")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "<html>",
+        "[]",
+        '{"size": "large", "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}',
+        '{"size": 28, "image_mean": [0], "image_std": [1]}',
+        '{"size": 28, "image_mean": [0, 0, 0], "image_std": [1, 0, 1]}',
+    ],
+)
+def test_a_broken_preparation_is_refused_before_any_stage(
+    framing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained, "require_library", lambda _: None)
+    with pytest.raises(InputError, match="does not say how images are prepared"):
+        stage.check(pretrained_folder(tmp_path, framing))
+
+
+@pytest.mark.parametrize("config", ["<html>", "[]", '{"model_type": "bert"}', '{"model_type": "depth_anything"}'])
+def test_a_broken_checkpoint_is_refused_before_any_stage(config: str, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    framing = '{"size": 28, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}'
+    with pytest.raises(InputError, match="no depth network"):
+        stage.check(pretrained_folder(tmp_path, framing, config, b"<html>not found</html>"))
+
+
+@pytest.mark.parametrize("source", ["auto", "small"])
+def test_a_device_that_is_not_there_is_refused_before_any_stage(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="no CUDA device"):
+        stage.check(MonocularOptions(source, device="cuda"))
+    stage.check(MonocularOptions("none", device="cuda"))
 
 
 def no_network(*_: Any) -> None:

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stereo_prior.network_training import CHECKPOINT, Schedule, run_steps
+from stereo_prior.network_training import CHECKPOINT, TABLE, Schedule, run_steps
 from stereo_prior.networks import pasmnet_losses
-from stereo_prior.networks.anynet import UNUSED_PREFIX, AnyNet
+from stereo_prior.networks.anynet import SIDE_MULTIPLE_PX, UNUSED_PREFIX, AnyNet
 from stereo_prior.networks.checkpoints import load_weights
 from stereo_prior.networks.inputs import Framing
 from stereo_prior.networks.parallax import attend, clean_mask, regress
@@ -110,7 +110,11 @@ def test_anynet_loads_its_published_weights(name: str) -> None:
     with torch.inference_mode():
         found = network(torch.zeros(1, 3, 64, 96), torch.zeros(1, 3, 64, 96))
     assert found.shape == (1, 1, 64, 96)
-    assert bool(found.isfinite().all())
+    pair = shifted_pair(20, (0.0, 60.0), 256, 320)
+    with torch.inference_mode():
+        framing = Framing.of(pair, SIDE_MULTIPLE_PX)
+        disparity_px = framing.disparity_px(network(*framing.images(pair))[0, 0])
+    assert np.median(np.abs(disparity_px[:, 64:] - 20.0)) < 1.5
 
 
 def test_diagonals_of_relative_positions_are_those_of_the_slow_way() -> None:
@@ -297,6 +301,8 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> 
     stop = -1
     run_steps(resumed, "toy", lambda step: loss_of(resumed, step), schedule, tmp_path)
     torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
+    steps = [line.split(",")[0] for line in (tmp_path / TABLE).read_text().splitlines()]
+    assert steps == ["step", *map(str, range(20))]
 
 
 def test_a_diverged_training_says_so(tmp_path: Path) -> None:
