@@ -21,10 +21,10 @@ from utils.types import Side
 from utils.views import View, Views
 
 SOURCES: dict[str, Source] = {
-    "small": Source(prepare_small, check_small),
+    "small": Source(prepare_small, check_small, options=("monocular_iters", "monocular_lrate", "seed", "device")),
     "depth_anything": pretrained("depth_anything"),
     "dpt": pretrained("dpt"),
-    "files": Source(prepare_files, check_files, list_files),
+    "files": Source(prepare_files, check_files, list_files, options=("monocular_path",)),
 }
 
 
@@ -51,6 +51,12 @@ def check(options: MonocularOptions) -> None:
 def files(options: MonocularOptions) -> list[Path]:
     """Return the files outside `logs/` that the chosen source reads."""
     return SOURCES[options.monocular].files(options) if options.monocular in SOURCES else []
+
+
+def counted(options: MonocularOptions) -> set[str]:
+    """Return the names of the flags that the chosen source depends on."""
+    source = SOURCES.get("small" if options.monocular == "auto" else options.monocular)
+    return {"monocular", *(source.options if source else ())}
 
 
 def run(options: MonocularOptions, *, out: Path, scene: Path, matches: Path, poses: Path) -> str:
@@ -93,5 +99,6 @@ STAGE = Stage(
     version=2,
     files=files,
     check=check,
+    counted=counted,
     resumable=True,
 )

@@ -85,8 +85,10 @@ class Source:
         prepare: load weights, train where that is asked for; returns the function that predicts a view.
         check: raise InputError for what is wrong with the options, before any stage runs.
         files: the files outside `logs/` that the result depends on.
+        options: the flags that the result depends on, besides `--monocular`: a change of others redoes nothing.
     """
 
     prepare: Callable[[Task], Predict]
     check: Callable[[MonocularOptions], None] = _nothing
     files: Callable[[MonocularOptions], list[Path]] = _no_files
+    options: tuple[str, ...] = ()

@@ -106,7 +106,7 @@ def pretrained(name: str) -> Source:
 
         return predict
 
-    return Source(prepare, check, files)
+    return Source(prepare, check, files, options=("device",))
 
 
 def load_network(folder: Path) -> Any:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stereo_prior.judgement import measuring
+from stereo_prior.network_training import weights_files
 from stereo_prior.networks.anynet import LARGEST_DISPARITY_PX, SIDE_MULTIPLE_PX, UNUSED_PREFIX, AnyNet
 from stereo_prior.networks.checkpoints import check_file, load_weights
 from stereo_prior.networks.inputs import Framing
@@ -38,8 +39,7 @@ def check(options: StereoOptions) -> None:
 
 def files(options: StereoOptions) -> list[Path]:
     """Return the checkpoint, where one is given."""
-    check_file(options.anynet_weights, "--anynet_weights")
-    return [Path(options.anynet_weights)] if options.anynet_weights else []
+    return weights_files("anynet", options.anynet_weights)
 
 
 def prepare(task: Task) -> Measure:
@@ -65,4 +65,4 @@ def disparity_px(network: AnyNet, pair: Pair) -> NDArray[np.float32]:
         return framing.disparity_px(network(left, right)[0, 0])
 
 
-SOURCE = Source(prepare, check, files, threads=False)
+SOURCE = Source(prepare, check, files, ("anynet_weights", "device"), threads=False)

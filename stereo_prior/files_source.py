@@ -186,4 +186,9 @@ def _bend(parallax_px: FloatArray) -> Map:
         return np.nan_to_num(np.abs(largest + smallest - 2 * parallax_px)).astype(np.float32)
 
 
-SOURCE = Source(prepare, map_files.check, map_files.files)
+SOURCE = Source(
+    prepare,
+    map_files.check,
+    map_files.files,
+    options=("stereo_path", "stereo_png_mm", "stereo_png_px"),
+)

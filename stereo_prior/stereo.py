@@ -59,6 +59,11 @@ def files(options: StereoOptions) -> list[Path]:
     return [path for name in chosen_sources(options) for path in SOURCES[name].files(options)]
 
 
+def counted(options: StereoOptions) -> set[str]:
+    """Return the names of the flags that the chosen sources depend on."""
+    return {"stereo", *(name for source in chosen_sources(options) for name in SOURCES[source].options)}
+
+
 def run(options: StereoOptions, *, out: Path, scene: Path, matches: Path) -> str:
     """Measure both eyes of every frame; write depth, sigma and confidence in the original pixels of each eye.
 
@@ -137,4 +142,13 @@ def _write_frame(task: Task, name: str, measured: dict[Side, DepthMaps]) -> tupl
     return float(np.nanmean(shares)), sigma
 
 
-STAGE = Stage("stereo", run, StereoOptions, ("scene", "matches"), files=files, check=check, resumable=True)
+STAGE = Stage(
+    "stereo",
+    run,
+    StereoOptions,
+    reads=("scene", "matches"),
+    files=files,
+    check=check,
+    counted=counted,
+    resumable=True,
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stereo_prior.judgement import measuring
-from stereo_prior.network_training import Schedule, check_schedule
-from stereo_prior.networks.checkpoints import check_file, load_weights
+from stereo_prior.network_training import TRAINING_OPTIONS, Schedule, check_network, ready, weights_files
 from stereo_prior.networks.matching import matcher
 from stereo_prior.networks.sttr import STTR
 from stereo_prior.pair import Pair
@@ -20,7 +18,6 @@ from stereo_prior.source import Measure, Source, StereoOptions, Task
 from stereo_prior.sparse_disparity import Counts, SparseDisparity, clean, read_matches
 from stereo_prior.sttr_training import enough, framing_of, train
 from stereo_prior.training_pairs import TrainingPairs
-from utils.devices import choose_device
 from utils.errors import InputError
 
 log = logging.getLogger("specula")
@@ -28,8 +25,6 @@ log = logging.getLogger("specula")
 
 def check(options: StereoOptions) -> None:
     """Raise InputError for missing or foreign weights, a training that cannot be, or a stride without sense."""
-    check_file(options.sttr_weights, "--sttr_weights")
-    check_schedule("sttr", options, options.sttr_weights)
     if not 1 <= options.sttr_stride <= 8:
         raise InputError(
             f"--sttr_stride {options.sttr_stride}",
@@ -37,33 +32,24 @@ def check(options: StereoOptions) -> None:
             expected="1 (every pixel) to 8; the published weights were trained with 3",
             do="correct the flag",
         )
-    if options.sttr_weights:
-        load_weights(STTR(), Path(options.sttr_weights))
+    check_network("sttr", STTR, options.sttr_weights, options)
 
 
 def files(options: StereoOptions) -> list[Path]:
     """Return the checkpoint, where one is given."""
-    check_file(options.sttr_weights, "--sttr_weights")
-    return [Path(options.sttr_weights)] if options.sttr_weights else []
+    return weights_files("sttr", options.sttr_weights)
 
 
 def prepare(task: Task) -> Measure:
     """Load weights, train on the training frames' matches, and return what measures a frame."""
-    options = task.options
-    torch.manual_seed(options.seed)
-    network = STTR().to(choose_device(options.device))
-    if options.sttr_weights:
-        load_weights(network, Path(options.sttr_weights))
-    if options.depth_N_iters:
-        began = time.monotonic()
+    stride = task.options.sttr_stride
+
+    def learn(network: STTR, schedule: Schedule) -> None:
         pairs = TrainingPairs(task)
-        points = known_points(task, pairs)
-        schedule = Schedule(options.depth_N_iters, options.depth_lrate, options.seed, options.depth_i_weights)
-        train(network, pairs, points, options.sttr_stride, schedule, task.work)
-        seconds = time.monotonic() - began
-        log.info("stereo: sttr trained %d steps on %d pairs in %.0f s", schedule.steps, len(pairs), seconds)
-    network.eval()
-    return measuring(task, matcher(lambda pair: disparity_px(network, pair, options.sttr_stride)))
+        train(network, pairs, known_points(task, pairs), stride, schedule, task.work)
+
+    network = ready("sttr", STTR, task.options.sttr_weights, task, learn)
+    return measuring(task, matcher(lambda pair: disparity_px(network, pair, stride)))
 
 
 def known_points(task: Task, pairs: TrainingPairs) -> list[SparseDisparity]:
@@ -102,4 +88,4 @@ def disparity_px(network: STTR, pair: Pair, stride: int) -> NDArray[np.float32]:
     return framing.disparity_px(found.disparity_px[0])
 
 
-SOURCE = Source(prepare, check, files, threads=False)
+SOURCE = Source(prepare, check, files, ("sttr_weights", "sttr_stride", *TRAINING_OPTIONS), threads=False)

@@ -7,7 +7,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,17 @@ def parse_options(
     return filled, notices
 
 
-def stamped(options: Any) -> dict[str, Any]:
-    """Return the options that change a stage's result, ready for JSON: what its stamp remembers."""
+def stamped(options: Any, counted: Collection[str] | None = None) -> dict[str, Any]:
+    """Return the options that change a stage's result, ready for JSON: what its stamp remembers.
+
+    Args:
+        options: a section.
+        counted: the names of those that do so this time; None: all that may.
+    """
     return {
         field.name: _plain(getattr(options, field.name))
         for field in dataclasses.fields(options)
-        if field.metadata.get("affects_result", True)
+        if field.metadata.get("affects_result", True) and (counted is None or field.name in counted)
     }
 
 

@@ -7,7 +7,7 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ def _no_check(_: Any) -> None:
     return None
 
 
+def _every_option(_: Any) -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step of the pipeline: a function from folders to a folder.
@@ -42,6 +46,7 @@ class Stage:
         version: raised when its output changes for the same input.
         files: the files outside `logs/` whose content it depends on.
         check: raises InputError for what is wrong with its options or files; called before any stage runs.
+        counted: the names of the options that the result depends on, given all of them; None: every one.
         resumable: a crash keeps its half-written folder, and the next run goes on from there.
     """
 
@@ -52,6 +57,7 @@ class Stage:
     version: int = 1
     files: Callable[[Any], list[Path]] = _no_files
     check: Callable[[Any], None] = _no_check
+    counted: Callable[[Any], Collection[str] | None] = _every_option
     resumable: bool = False
 
 
@@ -98,7 +104,7 @@ def stage_record(stage: Stage, options: Any, inputs: Mapping[str, str]) -> dict[
     record: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
-        "options": stamped(options),
+        "options": stamped(options, stage.counted(options)),
         "inputs": dict(inputs),
         "files": {str(path): file_hash(path) for path in stage.files(options)},
     }
