@@ -31,11 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import setting
 from benchmarks.setting import Example
 from benchmarks.uncertainty_scores import curve, reliability, sparsification_area
-from stereo_prior.fusion import multi_view_error
 from utils.artifacts import load_maps
 from utils.errors import InputError
 from utils.geometry import invert_rigid
 from utils.images import find_map, read_map
+from utils.multi_view import multi_view_error
 from utils.phantom import DEPTH_PNG_MM
 from utils.scene import Scene
 from utils.types import FloatArray, Side

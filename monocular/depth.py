@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from monocular.depth_files import check_files, list_files, prepare_files
 from monocular.depth_source import Map, MonocularOptions, Predict, Source, Task
+from monocular.field_depth import field_files
 from monocular.pretrained import pretrained
 from monocular.small_training import check_small, prepare_small
 from utils.devices import choose_device
@@ -21,7 +22,12 @@ from utils.types import Side
 from utils.views import View, Views
 
 SOURCES: dict[str, Source] = {
-    "small": Source(prepare_small, check_small, options=("monocular_iters", "monocular_lrate", "seed", "device")),
+    "small": Source(
+        prepare_small,
+        check_small,
+        field_files,
+        options=("monocular_iters", "monocular_lrate", "ns_path", "ns_loss_weight", "seed", "device"),
+    ),
     "depth_anything": pretrained("depth_anything"),
     "dpt": pretrained("dpt"),
     "files": Source(prepare_files, check_files, list_files, options=("monocular_path",)),
@@ -34,7 +40,7 @@ def chosen_source(options: MonocularOptions, scene: Scene) -> str:
         raise NotApplicable("no depth from single images was asked for (--monocular none)")
     if options.monocular != "auto":
         return options.monocular
-    if "right" in scene.sides:
+    if "right" in scene.sides and not options.ns_path:
         raise NotApplicable("two eyes measure depth better than one (--monocular auto)")
     return "small"
 
@@ -50,7 +56,8 @@ def check(options: MonocularOptions) -> None:
 
 def files(options: MonocularOptions) -> list[Path]:
     """Return the files outside `logs/` that the chosen source reads."""
-    return SOURCES[options.monocular].files(options) if options.monocular in SOURCES else []
+    name = "small" if options.monocular == "auto" else options.monocular
+    return SOURCES[name].files(options) if name in SOURCES else []
 
 
 def counted(options: MonocularOptions) -> set[str]:

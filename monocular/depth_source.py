@@ -33,6 +33,11 @@ class MonocularOptions:
     )
     monocular_iters: int = option(300, "steps that the small network is trained")
     monocular_lrate: float = option(2e-3, "highest learning rate of the small network")
+    ns_path: str = option(
+        "",
+        "logs/<expname> of a finished run of the same dataset: the small network learns from its field's renders",
+    )
+    ns_loss_weight: float = option(0.0, "weight of that loss, with --ns_path (0: off)")
     weights_dir: str = option(
         "", "folder of networks' weights, one folder a network; empty: the user's cache", affects_result=False
     )

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from monocular.depth_source import Map, MonocularOptions, Predict, Task
+from monocular.field_depth import check_field, dense_views
 from monocular.small_network import SmallDepthNetwork, network_input, read_at, scale_free_loss, working_size
 from utils.devices import choose_device
 from utils.errors import InputError, NotApplicable
@@ -47,6 +48,7 @@ def check_small(options: MonocularOptions) -> None:
             expected="1 step or more, a learning rate above 0",
             do="correct --monocular_iters or --monocular_lrate",
         )
+    check_field(options)
 
 
 def prepare_small(task: Task) -> Predict:
@@ -55,7 +57,7 @@ def prepare_small(task: Task) -> Predict:
     Raises:
         NotApplicable: there is no sparse depth to learn from.
     """
-    targets = _learnable(task)
+    targets, dense = _learnable(task), dense_views(task)
     if not targets:
         raise NotApplicable("no training image shows enough sparse points or matches to train a network with")
     scene, device = task.views.scene, choose_device(task.options.device)
@@ -63,7 +65,8 @@ def prepare_small(task: Task) -> Predict:
     examples = [
         Example.of(scene.image(view.side, view.name), sparse, size, device) for view, sparse in targets.items()
     ]
-    network = train(examples, task.options, task.work)
+    novel = [Example.of(one.image, one.depth, size, device) for one in dense]
+    network = train(examples, task.options, task.work, novel)
     return lambda view: predict(network, scene.image(view.side, view.name), size)
 
 
@@ -102,10 +105,18 @@ class Example:
         return Example(*(part.float().to(device) for part in parts))
 
 
-def train(examples: Sequence[Example], options: MonocularOptions, work: Path) -> SmallDepthNetwork:
+def train(
+    examples: Sequence[Example], options: MonocularOptions, work: Path, novel: Sequence[Example] = ()
+) -> SmallDepthNetwork:
     """Return a network trained on examples of one size; its weights are kept in `work`.
 
     What a step sees follows from its number: from the checkpoint of a stopped training it goes on the same.
+
+    Args:
+        examples: training images with sparse depth.
+        options: steps, learning rate, seed, and what `novel` weighs.
+        work: the folder for checkpoint and weights.
+        novel: images, taken or rendered, with the dense depth of a field; each step sees as many of them.
 
     Raises:
         InputError: the loss or its gradient is no number any more.
@@ -121,8 +132,11 @@ def train(examples: Sequence[Example], options: MonocularOptions, work: Path) ->
             rate = options.monocular_lrate * _share_of_rate(step / steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            chosen = np.random.default_rng([options.seed, step]).integers(0, len(examples), _BATCH)
-            loss = batch_loss(network, [examples[index] for index in chosen])
+            draw = np.random.default_rng([options.seed, step])
+            loss = batch_loss(network, [examples[index] for index in draw.integers(0, len(examples), _BATCH)])
+            if novel:
+                shown = [novel[index] for index in draw.integers(0, len(novel), _BATCH)]
+                loss = loss + options.ns_loss_weight * batch_loss(network, shown)
             optimiser.zero_grad()
             loss.backward()
             gradient = torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)

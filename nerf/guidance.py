@@ -10,7 +10,7 @@ import numpy as np
 from nerf.views import View
 from utils.geometry import invert_rigid
 from utils.scene import Scene
-from utils.types import BoolArray, FloatArray, Poses
+from utils.types import BoolArray, Camera, FloatArray, Poses
 from utils.warping import nearest_views, warp_depth
 
 NEIGHBOURS = 6
@@ -33,30 +33,32 @@ class TrainingDepth:
         return own if known.all() else np.where(known, own, self.projected(view))
 
     def projected(self, view: View) -> FloatArray:
-        """Return (h, w) depth for a view, made from the training views that see most alike; no holes.
+        """Return `projected_to` the camera of a view."""
+        return self.projected_to(self.scene.rig.camera(view[0]), self.poses.world_from(*view))
+
+    def projected_to(self, camera: Camera, world_from_camera: FloatArray) -> FloatArray:
+        """Return (h, w) depth for a camera, made from the training views that see most alike; no holes.
 
         The median over the projected maps; what none of them reaches takes the nearest known pixel. Nothing of
-        the view's own image enters.
+        an image of that camera enters.
         """
-        side, name = view
-        own = self.poses.world_from(side, name)
+        own = world_from_camera
         sources = list(self.depth_mm)
         others = np.array([self.poses.world_from(*source) for source in sources])
         medians = [np.nanmedian(depth) for depth in self.depth_mm.values() if np.isfinite(depth).any()]
         typical = float(np.median(medians))
         chosen = [sources[index] for index in nearest_views(own, others, typical, NEIGHBOURS)]
-        maps = [self._warp(source, view) for source in chosen]
+        maps = [self._warp(source, camera, own) for source in chosen]
         with np.errstate(all="ignore"):
             merged = _nanmedian(np.stack(maps))
         return fill_nearest(merged, np.isfinite(merged))
 
-    def _warp(self, source: View, target: View) -> FloatArray:
-        target_from_world = invert_rigid(self.poses.world_from(*target))
+    def _warp(self, source: View, camera: Camera, world_from_camera: FloatArray) -> FloatArray:
         return warp_depth(
             self.depth_mm[source],
             self.scene.rig.camera(source[0]),
-            self.scene.rig.camera(target[0]),
-            target_from_world @ self.poses.world_from(*source),
+            camera,
+            invert_rigid(world_from_camera) @ self.poses.world_from(*source),
         )
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nerf.guidance import TrainingDepth
 from nerf.images import RenderedImage, render_image
+from nerf.middle import render_middle
 from nerf.trained import load_model, training_depth
 from nerf.views import View, cameras_of
 from utils.artifacts import save_maps
@@ -34,6 +35,9 @@ class RenderOptions:
 
     chunk: int = option(16384, "rays rendered at a time", affects_result=False)
     device: str = option("auto", "auto, cpu or cuda")
+    render_middle: bool = option(
+        False, "render the virtual camera half-way between the eyes too, for --ns_path (training frames)"
+    )
     video_fps: int = option(12, "frames a second of the videos", affects_result=False)
 
 
@@ -89,6 +93,11 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
         )
         write_rgb(out / "pictures" / f"{side}_{name}.png", _picture(rgb, image, surrounds.get(side)))
         opacity.append(float((image.opacity >= 0.5).mean()))
+    if options.render_middle:
+        if len(sides) == 2:
+            render_middle(model, dataset, placed, (trained, unrefined), options.chunk, out)
+        else:
+            log.warning("render: --render_middle is left out: one eye, or poses without mm, has no middle")
     for side in sides:
         _video(out, side, names, options.video_fps)
     torch.cuda.empty_cache()

@@ -1,17 +1,16 @@
-"""Fuse depth maps of several views in one of them, and measure how well the views agree."""
+"""Fuse depth maps of several views in one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stereo_prior.pair import fill_unknown
-from utils.geometry import directions, pixel_grid
+from utils.multi_view import RaysInView, sample_map
 from utils.types import BoolArray, Camera, FloatArray
 from utils.warping import warp_depth
 
@@ -27,7 +26,6 @@ _CORRELATED = 0.3  # share of the variance that more views do not average away
 _WINDOW_PX = 2.5  # deviation of the window over which a depth is a mean: finer relief is rounded off
 _BEND_PX = 3  # second differences are taken between pixels so far apart: nearer ones are mostly noise
 _FAR_MM = 1e9
-_OUTSIDE = np.float32(-9.0)  # px
 _INITIAL_VIEWS = 5  # views that fill the holes of the first guess
 _REACH_SHARE = 0.06  # of the width: holes are continued this far from what is known
 _FILLED_SHARE, _FILLED_SLOPE = 0.01, 0.3  # relative sigma of a filled pixel, and its growth per image width
@@ -84,12 +82,12 @@ def fuse(camera: Camera, own: DepthMap | None, neighbours: Sequence[Neighbour]) 
         neighbours: other views; their maps should come through `without_jumps`. Nearest first.
     """
     depth_mm = _first_guess(camera, own, neighbours)
-    rays = [_Rays(camera, other.camera, other.other_from_view) for other in neighbours]
+    rays = [RaysInView(camera, other.camera, other.other_from_view) for other in neighbours]
     found = Fused(depth_mm, np.full_like(depth_mm, np.nan), np.zeros_like(depth_mm))
     for _ in range(_ROUNDS if neighbours else 1):
         candidates = [] if own is None else [(own.depth_mm, own.sigma_mm**2)]
         candidates += [
-            one.candidate(found.depth_mm, other.depth) for one, other in zip(rays, neighbours, strict=True)
+            _candidate(one, found.depth_mm, other.depth) for one, other in zip(rays, neighbours, strict=True)
         ]
         if not candidates:
             break
@@ -166,77 +164,16 @@ def merge(maps: Sequence[DepthMap]) -> Fused:
     )
 
 
-def multi_view_error(
-    camera: Camera, depth_mm: FloatArray, others: Sequence[tuple[Camera, FloatArray, FloatArray]], topk: int
-) -> Map:
-    """Return the relative multi-view error (h, w): the mean over the best views of |D_j(p_j(X)) - z_j| / z_j.
-
-    Views in which the point falls outside, behind the camera or on unknown depth are left out; where none is
-    left the error is NaN.
-
-    Args:
-        camera: the view's camera.
-        depth_mm: its depth (h, w).
-        others: camera, `other_from_view` (4, 4) and depth (h, w) of every other view.
-        topk: how many of the best views count.
-    """
-    depth = np.asarray(depth_mm, np.float32)
-    best = np.full((topk, *depth.shape), np.inf, np.float32)
-    for other, other_from_view, other_depth_mm in others:
-        z, columns, rows = _Rays(camera, other, other_from_view).land(depth)
-        found = _sample(np.asarray(other_depth_mm, np.float32), columns, rows)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            error = np.abs(found - z) / z
-        error = np.where(np.isfinite(error), error, np.inf)
-        for rank in range(topk):  # insertion: the better one stays, the other one moves on
-            best[rank], error = np.minimum(best[rank], error), np.maximum(best[rank], error)
-    known = np.isfinite(best)
-    counted = known.sum(axis=0)
-    total = np.where(known, best, 0).sum(axis=0)
-    return np.where(counted > 0, total / np.maximum(counted, 1), np.nan).astype(np.float32)
-
-
-class _Rays:
-    """The rays of a view's pixels in another view's frame: X_other = z * direction + origin."""
-
-    def __init__(self, camera: Camera, other: Camera, other_from_view: FloatArray) -> None:
-        turned = _pixel_rays(camera) @ other_from_view[:3, :3].T.astype(np.float32)
-        self.other = other
-        self.direction = [np.ascontiguousarray(turned[..., axis]) for axis in range(3)]
-        self.origin = other_from_view[:3, 3].astype(np.float32)
-
-    def land(self, depth_mm: Map) -> tuple[Map, Map, Map]:
-        """Return z-depth, column and row (h, w) in the other view; far outside for what lies behind it."""
-        x, y, z = (depth_mm * axis + shift for axis, shift in zip(self.direction, self.origin, strict=True))
-        camera = self.other
-        with np.errstate(invalid="ignore", divide="ignore"):
-            per_z, in_front = 1.0 / z, z > 0
-            columns = np.where(in_front, np.float32(camera.fx) * x * per_z + np.float32(camera.cx), _OUTSIDE)
-            rows = np.where(in_front, np.float32(camera.fy) * y * per_z + np.float32(camera.cy), _OUTSIDE)
-        return z, columns, rows
-
-    def candidate(self, depth_mm: Map, seen: DepthMap) -> tuple[Map, Map]:
-        """Return the z-depth at which the surface that the other view saw is met, and its variance."""
-        z, columns, rows = self.land(depth_mm)
-        found = _sample(seen.depth_mm, columns, rows)
-        sigma = _sample(seen.sigma_mm, columns, rows, cv2.INTER_NEAREST)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            along = np.where(self.direction[2] > 0.2, self.direction[2], np.nan)
-            candidate = depth_mm + (found - z) / along
-            variance = (sigma / along) ** 2 + (_POSE_SHARE * depth_mm) ** 2
-        return candidate.astype(np.float32), variance.astype(np.float32)
-
-
-@lru_cache(maxsize=4)
-def _pixel_rays(camera: Camera) -> Map:
-    """Return the viewing directions (h, w, 3) of all pixels of a camera."""
-    return directions(camera.matrix, pixel_grid(camera.width, camera.height)).astype(np.float32)
-
-
-def _sample(values: Map, columns: Map, rows: Map, how: int = cv2.INTER_LINEAR) -> Map:
-    """Sample a map with NaN: unknown outside, and beside anything unknown."""
-    found = cv2.remap(values, columns, rows, how, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
-    return np.asarray(found, np.float32)
+def _candidate(rays: RaysInView, depth_mm: Map, seen: DepthMap) -> tuple[Map, Map]:
+    """Return the z-depth at which the surface that another view saw is met, and its variance."""
+    z, columns, rows = rays.land(depth_mm)
+    found = sample_map(seen.depth_mm, columns, rows)
+    sigma = sample_map(seen.sigma_mm, columns, rows, cv2.INTER_NEAREST)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        along = np.where(rays.direction[2] > 0.2, rays.direction[2], np.nan)
+        candidate = depth_mm + (found - z) / along
+        variance = (sigma / along) ** 2 + (_POSE_SHARE * depth_mm) ** 2
+    return candidate.astype(np.float32), variance.astype(np.float32)
 
 
 def _first_guess(camera: Camera, own: DepthMap | None, neighbours: Sequence[Neighbour]) -> Map:

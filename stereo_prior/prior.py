@@ -13,7 +13,7 @@ import numpy as np
 
 from stereo_prior.alignment import write_table
 from stereo_prior.filling import fill_by_shape
-from stereo_prior.fusion import Fused, Neighbour, fill_holes, fuse, multi_view_error
+from stereo_prior.fusion import Fused, Neighbour, fill_holes, fuse
 from stereo_prior.importance import confidence, importance
 from stereo_prior.pictures import beside, coloured, limits
 from stereo_prior.prior_sources import CACHED, Input, gather
@@ -21,6 +21,7 @@ from stereo_prior.relative_depth import align_relative
 from utils.artifacts import load_maps, save_maps
 from utils.errors import InputError
 from utils.images import write_rgb
+from utils.multi_view import multi_view_error
 from utils.options import option
 from utils.parallel import each
 from utils.scene import Scene, load_poses

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from utils.geometry import invert_rigid
 
@@ -86,6 +87,18 @@ class Rig:
         if self.right_from_left is None:
             raise ValueError("this rig has no right eye")
         return invert_rigid(self.right_from_left)
+
+    @property
+    def middle(self) -> tuple[Camera, FloatArray]:
+        """The virtual camera half-way between the eyes, and (4, 4) `left_from_middle`, mm."""
+        left, left_from_right = self.camera("left"), self.left_from("right")
+        right = self.camera("right").resized(left.width, left.height)
+        mean = {key: (getattr(left, key) + getattr(right, key)) / 2 for key in ("fx", "fy", "cx", "cy")}
+        left_from_middle = left_from_right.copy()
+        turn = Rotation.from_matrix(left_from_right[:3, :3]).as_rotvec()
+        left_from_middle[:3, :3] = Rotation.from_rotvec(turn / 2).as_matrix()
+        left_from_middle[:3, 3] /= 2
+        return replace(left, **mean), left_from_middle
 
     def to_json(self) -> dict[str, Any]:
         """Return a dict that `json` can write and `from_json` can read."""

@@ -26,12 +26,15 @@ OTHER_STEREO = {
     "device": "cpu",
 }
 OTHER_MONOCULAR = {
+    "ns_path": "logs/first",
+    "ns_loss_weight": 1.0,
     "monocular_path": "maps",
     "monocular_iters": 7,
     "monocular_lrate": 1e-4,
     "seed": 3,
     "device": "cpu",
 }
+SMALL = {"monocular_iters", "monocular_lrate", "ns_path", "ns_loss_weight", "seed", "device"}
 TRAINED = {"depth_N_iters", "depth_lrate", "seed", "device"}
 
 
@@ -57,8 +60,8 @@ def test_a_stereo_stamp_holds_the_flags_of_its_own_sources(
     ("source", "expected"),
     [
         ("none", set()),
-        ("auto", {"monocular_iters", "monocular_lrate", "seed", "device"}),
-        ("small", {"monocular_iters", "monocular_lrate", "seed", "device"}),
+        ("auto", SMALL),
+        ("small", SMALL),
         ("dpt", {"device"}),
         ("files", {"monocular_path"}),
     ],

@@ -13,12 +13,12 @@ from stereo_prior.fusion import (
     fill_holes,
     fuse,
     merge,
-    multi_view_error,
     rounded_off,
     without_jumps,
 )
 from tests.synthetic import BALL_ON_WALL, Plane, parallel_rig, path, render
 from utils.geometry import invert_rigid, rigid
+from utils.multi_view import multi_view_error
 from utils.types import Camera, FloatArray
 
 CAMERA = Camera(100.0, 100.0, 31.5, 23.5, 64, 48)
