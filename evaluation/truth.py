@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.options import EvaluationOptions
-from utils.images import list_images
+from utils.images import frame_name, list_images
 from utils.map_header import Kind, Unit
 from utils.scene import Scene
 from utils.stored_maps import (
@@ -61,10 +61,8 @@ def _units(options: EvaluationOptions) -> dict[Kind, Unit]:
 
 
 def _image_files(folder: Path, image_dir: str) -> dict[str, Path]:
-    """Return frame name -> image of one eye; rectified images are called `<frame>_<cut>`."""
-    paths = list_images(folder / image_dir)
-    cut = image_dir == "rectify"
-    return {path.stem.rpartition("_")[0] if cut else path.stem: path for path in paths}
+    """Return frame name -> image of one eye."""
+    return {frame_name(path, image_dir)[0]: path for path in list_images(folder / image_dir)}
 
 
 def read_truth(

@@ -40,20 +40,6 @@ def warp(right: Tensor, disparity_px: Tensor) -> Tensor:
     return functional.grid_sample(right, grid - 1.0, padding_mode="border", align_corners=False)
 
 
-def warp_as_published(right: Tensor, disparity_px: Tensor) -> Tensor:
-    """Return what the published code samples: up to half a pixel beside `warp` at the borders, 0 in the middle.
-
-    Its grid runs over the centres of the border pixels and is read as if it ran over their outer edges. Training
-    with it shifts disparities by as much; it is here to compare losses with the published ones.
-    """
-    height, width = right.shape[-2:]
-    columns = torch.linspace(0.0, 1.0, width, device=right.device, dtype=right.dtype)
-    rows = torch.linspace(0.0, 1.0, height, device=right.device, dtype=right.dtype)
-    there = columns - disparity_px[:, 0] / width
-    grid = torch.stack([there, rows[:, None].expand_as(there)], dim=-1)
-    return functional.grid_sample(right, 2.0 * grid - 1.0, padding_mode="border", align_corners=False)
-
-
 def structural_similarity(a: Tensor, b: Tensor) -> Tensor:
     """Return the map (b, c, h, w) of SSIM (Wang et al. 2004), window 11, sigma 1.5, zeros past the border."""
     channels = a.shape[1]
