@@ -13,6 +13,7 @@ Map = NDArray[np.float32]
 _DOUBTFUL_PERCENTILE = 95
 _SCALE = 0.02  # relative error to be expected at which confidence is halved
 _ONE_EYE = 0.5  # so much more variance where the left-right check fails or was not possible
+_SEEN_THROUGH = 100.0  # so much more variance where every other view sees through the point
 _NOBODY = 0.02  # least share of views that agree, counted where nobody measured the pixel
 _UNCHECKED = 0.6  # nothing else saw the pixel
 _NO_STEREO = 0.6  # no pixel of the view was measured by two eyes: sparse points are shared by all views
@@ -56,6 +57,7 @@ def confidence(
     highlight: BoolArray,
     stereo_confidence: FloatArray,
     agreement: FloatArray,
+    through: FloatArray,
 ) -> Map:
     """Return how far each pixel's prior depth can be trusted, (h, w) in [0, 1]; 0 where depth is unknown.
 
@@ -69,11 +71,13 @@ def confidence(
         highlight: (h, w).
         stereo_confidence: (h, w) in [0, 1] of the view's own measurement (left-right check), 0 without one.
         agreement: (h, w) share of the maps of other views that agree; 0 where depth was continued into a hole.
+        through: (h, w) share of other views that see a surface behind the point.
     """
     known = np.isfinite(relative_sigma)
     expected = np.hypot(np.nan_to_num(relative_sigma), np.nan_to_num(error)) / _SCALE
     own = 1.0 + _ONE_EYE * (1.0 - np.clip(stereo_confidence, 0, 1))
-    trust = 1.0 / (1.0 + expected**2 * own / np.clip(agreement, _NOBODY, 1))
+    denied = 1.0 + _SEEN_THROUGH * through
+    trust = 1.0 / (1.0 + expected**2 * own * denied / np.clip(agreement, _NOBODY, 1))
     checked = np.where(np.isfinite(error), 1.0, _UNCHECKED)
     shine = np.where(highlight, _HIGHLIGHT, 1.0)
     stereo = 1.0 if np.any(stereo_confidence > 0) else _NO_STEREO

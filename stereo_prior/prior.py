@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from stereo_prior.alignment import write_table
+from stereo_prior.carving import Watcher, carve, seen_through
 from stereo_prior.filling import fill_by_shape
 from stereo_prior.fusion import Fused, Neighbour, fill_holes, fuse
 from stereo_prior.importance import confidence, importance
@@ -32,6 +33,8 @@ from utils.views import View, Views
 log = logging.getLogger("specula")
 
 _HELPERS = 12  # views that a view is fused with
+_CARVINGS = 2  # rounds: the second sees what the first cleared
+_WATCHERS, _APART = 20, 2  # views that may see through a point: of the nearest training views, every second
 _CHECKED = 64  # at most so many nearest training views enter the multi-view error
 _AGREEMENT_WARN = 0.6  # of the maps that see a point
 
@@ -87,11 +90,11 @@ def run(
         fused = Path(scratch) / "fused"
         each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, fused))
 
-        @lru_cache(maxsize=CACHED)
-        def read(view: View) -> Fused:
-            found = load_maps(fused, view.side, view.name)
-            return Fused(found["depth_mm"], found["sigma_mm"], found["agreement"])
-
+        read = _reader(fused)
+        for number in range(_CARVINGS):
+            carved = Path(scratch) / f"carved{number}"
+            each(views.all(), "prior, carving", partial(_carve_view, given, read, carved))
+            read = _reader(carved)
         finished = each(views.all(), "prior, checking", lambda view: _finish_view(options, given, view, read, out))
     share, error, agreement = _means(finished)
     if agreement < _AGREEMENT_WARN:
@@ -102,6 +105,17 @@ def run(
     checked = f", median multi-view error {100 * error:.2f} %" if np.isfinite(error) else ""
     unit = "" if views.poses is None or views.poses.metric else f" ({views.poses.unit})"
     return f"{len(finished)} views, {100 * share:.1f} % of the tissue known{checked}{unit}"
+
+
+def _reader(folder: Path) -> Callable[[View], Fused]:
+    """Return what reads the fused depth of a view from a folder, and keeps it for a while."""
+
+    @lru_cache(maxsize=CACHED)
+    def read(view: View) -> Fused:
+        found = load_maps(folder, view.side, view.name)
+        return Fused(found["depth_mm"], found["sigma_mm"], found["agreement"])
+
+    return read
 
 
 def _means(values: Sequence[tuple[float, float, float]]) -> list[float]:
@@ -125,6 +139,23 @@ def _fuse_view(given: Input, view: View, fused: Path) -> None:
     agreement = np.where(filled, 0, found.agreement)
     depth_mm, sigma_mm = (np.where(tissue, values, np.nan) for values in (depth.depth_mm, depth.sigma_mm))
     save_maps(fused, view.side, view.name, depth_mm=depth_mm, sigma_mm=sigma_mm, agreement=agreement)
+
+
+def _carve_view(given: Input, fused: Callable[[View], Fused], carved: Path, view: View) -> None:
+    """Move what the training views around see through to where they do not."""
+    found = carve(given.views.camera(view), fused(view), _watchers(given, fused, view))
+    save_maps(carved, view.side, view.name, **asdict(found))
+
+
+def _watchers(given: Input, fused: Callable[[View], Fused], view: View) -> list[Watcher]:
+    """Return training views around, with the depth that was measured rather than continued into holes."""
+    views, found = given.views, []
+    for other in views.ordered(view, views.training(), _typical_depth(given, view))[: _APART * _WATCHERS : _APART]:
+        other_from_view, seen = views.other_from_view(other, view), fused(other)
+        if other_from_view is not None:
+            measured = np.where(seen.agreement > 0, seen.depth_mm, np.nan).astype(np.float32)
+            found.append(Watcher(views.camera(other), other_from_view, measured))
+    return found
 
 
 def _typical_depth(given: Input, view: View) -> float:
@@ -152,6 +183,7 @@ def _finish_view(
         if other_from_view is not None:
             others.append((given.views.camera(other), other_from_view, fused(other).depth_mm))
     error = multi_view_error(camera, depth.depth_mm, others, options.topk)
+    through = seen_through(camera, depth, _watchers(given, fused, view))
     own_confidence = given.stereo_confidence(view)
     with np.errstate(invalid="ignore"):
         trust = confidence(
@@ -160,6 +192,7 @@ def _finish_view(
             highlight,
             np.zeros(tissue.shape) if own_confidence is None else own_confidence,
             depth.agreement,
+            through,
         )
     image = scene.image(view.side, view.name)
     worth = importance(image, tissue, highlight, error, (options.w_mask, options.w_grad, options.w_reflect))
@@ -185,4 +218,4 @@ def _finish_view(
 
 
 _READS = ("scene", "matches", "poses", "stereo", "monocular")
-STAGE = Stage("prior", run, PriorOptions, _READS, version=3, check=check)
+STAGE = Stage("prior", run, PriorOptions, _READS, version=4, check=check)

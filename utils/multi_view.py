@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.geometry import directions, pixel_grid
-from utils.types import Camera, FloatArray
+from utils.types import BoolArray, Camera, FloatArray
 
 Map = NDArray[np.float32]
 
 _OUTSIDE = np.float32(-9.0)  # px
+_FOLDED = 1024
 
 
 def multi_view_error(
@@ -48,16 +49,29 @@ def multi_view_error(
 
 
 class RaysInView:
-    """The rays of a view's pixels in another view's frame: X_other = z * direction + origin."""
+    """The rays of a view's pixels in another view's frame: X_other = z * direction + origin.
 
-    def __init__(self, camera: Camera, other: Camera, other_from_view: FloatArray) -> None:
-        turned = _pixel_rays(camera) @ other_from_view[:3, :3].T.astype(np.float32)
+    Args:
+        camera: the view's camera.
+        other: that of the other view.
+        other_from_view: (4, 4) mm.
+        chosen: (h, w) the pixels whose rays are wanted; None: all of them.
+    """
+
+    def __init__(
+        self, camera: Camera, other: Camera, other_from_view: FloatArray, chosen: BoolArray | None = None
+    ) -> None:
+        rays = _pixel_rays(camera) if chosen is None else _pixel_rays(camera)[chosen]
+        turned = rays @ other_from_view[:3, :3].T.astype(np.float32)
         self.other = other
         self.direction = [np.ascontiguousarray(turned[..., axis]) for axis in range(3)]
         self.origin = other_from_view[:3, 3].astype(np.float32)
 
     def land(self, depth_mm: Map) -> tuple[Map, Map, Map]:
-        """Return z-depth, column and row (h, w) in the other view; far outside for what lies behind it."""
+        """Return z-depth, column and row in the other view, shaped like depth (h, w), or (n,) of chosen pixels.
+
+        What lies behind the other view lands far outside.
+        """
         x, y, z = (depth_mm * axis + shift for axis, shift in zip(self.direction, self.origin, strict=True))
         camera = self.other
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -74,6 +88,13 @@ def _pixel_rays(camera: Camera) -> Map:
 
 
 def sample_map(values: Map, columns: Map, rows: Map, how: int = cv2.INTER_LINEAR) -> Map:
-    """Sample a map with NaN: unknown outside, and beside anything unknown."""
+    """Sample a map with NaN at places (h, w) or (n,): unknown outside, and beside anything unknown."""
+    count = columns.size
+    if columns.ndim == 1:  # OpenCV's remap takes pictures of at most 32767 rows: lists are folded
+        filling = -count % _FOLDED
+        columns, rows = (
+            np.pad(part, (0, filling), constant_values=_OUTSIDE).reshape(-1, _FOLDED) for part in (columns, rows)
+        )
+        return sample_map(values, columns, rows, how).ravel()[:count]
     found = cv2.remap(values, columns, rows, how, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
     return np.asarray(found, np.float32)
