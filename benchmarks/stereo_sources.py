@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import setting
 from benchmarks.setting import Example
+from stereo_prior.network_training import CHECKPOINT
 from stereo_prior.rectification import Rectification
 from utils.artifacts import load_maps
 from utils.errors import InputError
@@ -39,7 +40,8 @@ MOTORCYCLE_HEAD = ("from", "EPE, px", "bad 3 px", "coverage", "seconds")
 NOTES = (
     "Tissue, both eyes, all frames, mean over views; depth raw, never aligned to the truth. `stereo` is the "
     "source's own map, `prior` what is fused from it over frames. EPE and bad pixels are those of the disparity "
-    "that the depth stands for in the rectified pair. Seconds of the stages, training included."
+    "that the depth stands for in the rectified pair. Seconds of the stages, training included, but for several "
+    "sources together: they take the weights that each learned alone."
 )
 
 
@@ -99,7 +101,8 @@ def measure(example: Example, sources: str, extra: Sequence[str]) -> list[Sequen
     experiment = setting.LOGS / f"{example.name}_{sources.replace(',', '_')}"
     setting.forget_where_code_changed(experiment, setting.UPSTREAM_CODE)
     setting.share_upstream(base, experiment, SHARED)
-    root = setting.run_product([*example.flags(experiment), "--stereo", sources, *extra], until="prior")
+    trained = _trained_before(example, sources)
+    root = setting.run_product([*example.flags(experiment), "--stereo", sources, *extra, *trained], until="prior")
     data = Path(setting.read_options(example.flags(experiment))["scene"].datadir)
     rows: list[Sequence[str]] = []
     for stage, folder in (("stereo", root / "stereo" / sources), ("prior", root / "prior")):
@@ -116,6 +119,16 @@ def measure(example: Example, sources: str, extra: Sequence[str]) -> list[Sequen
         )
         rows.append((example.rig, str(example.seed), sources, stage, *numbers))
     return rows
+
+
+def _trained_before(example: Example, sources: str) -> list[str]:
+    """Return the flags that give several sources the weights that each of them learned when it ran alone."""
+    names = sources.split(",")
+    alone = {name: setting.LOGS / f"{example.name}_{name}" / "stereo" / name / CHECKPOINT for name in names}
+    known = [name for name in names if name in TRAINED and alone[name].exists()]
+    if len(names) == 1 or not known or len(known) < len(set(names) & set(TRAINED)):
+        return []
+    return ["--depth_N_iters", "0", *(word for name in known for word in (f"--{name}_weights", str(alone[name])))]
 
 
 def score(data: Path, scene: Path, maps: Path) -> Score:
