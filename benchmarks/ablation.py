@@ -39,8 +39,16 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "left-only": ("--train_binocular", "False"),
     "no-depth-loss": ("--depth_loss_weight", "0"),
 }
+# Variants with another prior: they share poses alone, and run only when they are named.
+PRIORS: dict[str, tuple[str, ...]] = {
+    "no-fusion": ("--no_fusion",),
+    "monocular": ("--monocular", "small"),
+    "fused": ("--stereo", "sgbm,sgbm_wls", "--monocular", "small"),
+    "fused-pam": ("--stereo", "sgbm,pam", "--monocular", "small"),
+}
 # Score -> title and format of its column, and +1 where more is better, -1 where less is, 0 where neither.
 COLUMNS: dict[str, tuple[str, str, int]] = {
+    "prior_abs_rel": ("prior's abs_rel", ".5f", 0),
     "abs_rel": ("abs_rel", ".5f", -1),
     "coverage": ("coverage", ".2%", 0),
     "psnr_tissue": ("PSNR tissue, dB", ".2f", 1),
@@ -88,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rig", nargs="+", default=["parallel"], choices=("parallel", "verged"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default 0 1 2")
     parser.add_argument("--iters", type=int, help="training steps; default: the product's")
-    parser.add_argument("--variants", nargs="+", help=f"some of: {' '.join(VARIANTS)}; default all")
+    names = f"some of: {' '.join(VARIANTS)} (default all of these), {' '.join(PRIORS)}"
+    parser.add_argument("--variants", nargs="+", help=names)
     parser.add_argument("--one_seed_for", default="", help="variants that run on the first seed alone, a,b,…")
     setting.add_example_flags(parser)
     return parser
@@ -97,12 +106,13 @@ def _parser() -> argparse.ArgumentParser:
 def _known(names: Any) -> list[str]:
     """Return the variants in the order of the table, `full` always among them where there is any."""
     chosen = set(names)
-    unknown = sorted(chosen - set(VARIANTS))
+    known = [*VARIANTS, *PRIORS]
+    unknown = sorted(chosen - set(known))
     if unknown:
         raise InputError(
-            f"no such variant: {unknown[0]}", found=unknown[0], expected=", ".join(VARIANTS), do="name one of them"
+            f"no such variant: {unknown[0]}", found=unknown[0], expected=", ".join(known), do="name one of them"
         )
-    return [name for name in VARIANTS if name in chosen]
+    return [name for name in known if name in chosen]
 
 
 def measure(
@@ -130,13 +140,14 @@ def measure(
 
 
 def run_variant(example: Example, variant: str, iterations: Sequence[str]) -> Run:
-    """Train, render, filter and score one variant on the shared prior."""
+    """Train, render, filter and score one variant, on the shared prior or on its own."""
     upstream = setting.prepare(example)
     experiment = setting.LOGS / "ablation" / example.name / variant
     setting.forget_where_code_changed(experiment, setting.ALL_CODE)
-    setting.share_upstream(upstream, experiment)
-    flags = [*example.flags(experiment), *iterations, *VARIANTS[variant]]
-    return Run(example, variant, read_scores(setting.run_product(flags, start="nerf")))
+    own = variant in PRIORS
+    setting.share_upstream(upstream, experiment, setting.BEFORE_PRIORS if own else setting.UPSTREAM)
+    flags = [*example.flags(experiment), *iterations, *(PRIORS[variant] if own else VARIANTS[variant])]
+    return Run(example, variant, read_scores(setting.run_product(flags, start="stereo" if own else "nerf")))
 
 
 def read_scores(experiment: Path) -> dict[str, float]:
@@ -177,8 +188,6 @@ def write_tables(out: Path, runs: Sequence[Run], command: str) -> None:
         example = mine[0].example
         lines += [f"## {rig} rig, {example.frames} stereo frames of {example.width}×{example.height} px", ""]
         lines += [*setting.markdown_rows(table(mine)), ""]
-        priors = [run.scores["prior_abs_rel"] for run in mine if run.variant == "full"]
-        lines += [f"The prior of the same views, from their own images: abs_rel {spread(priors, '.5f')}.", ""]
     (out / "ablation.md").write_text("\n".join(lines), encoding="utf-8")
     with open(out / "ablation.csv", "w", newline="") as file:
         writer = csv.writer(file)

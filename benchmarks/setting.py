@@ -30,7 +30,8 @@ from utils.stages import choose, run_stages, skipped
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "logs" / "benchmarks"
 RESULTS = ROOT / "benchmarks" / "results"
-UPSTREAM = ("scene", "matches", "poses", "stereo", "monocular", "prior")
+BEFORE_PRIORS = ("scene", "matches", "poses")
+UPSTREAM = (*BEFORE_PRIORS, "stereo", "monocular", "prior")
 UPSTREAM_CODE = ("utils", "stereo_prior", "monocular")
 ALL_CODE = (*UPSTREAM_CODE, "nerf", "evaluation", "export")
 USUAL_SIZE = (24, 320, 256)

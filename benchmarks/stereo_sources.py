@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import setting
 from benchmarks.setting import Example
-from stereo_prior.network_training import CHECKPOINT
 from stereo_prior.rectification import Rectification
 from utils.artifacts import load_maps
 from utils.errors import InputError
@@ -31,9 +30,9 @@ from utils.images import find_map, read_map, read_pfm
 from utils.phantom import DEPTH_PNG_MM
 from utils.scene import Scene
 from utils.stages import read_stamp
+from utils.training import CHECKPOINT
 from utils.types import BoolArray, FloatArray, Side
 
-SHARED = ("scene", "matches", "poses")
 TRAINED = ("pam", "sttr")  # on the scene: one pair is nothing to train on
 HEAD = ("rig", "seed", "from", "map", "abs_rel", "in highlights", "coverage", "EPE, px", "bad 1 px", "seconds")
 MOTORCYCLE_HEAD = ("from", "EPE, px", "bad 3 px", "coverage", "seconds")
@@ -100,7 +99,7 @@ def measure(example: Example, sources: str, extra: Sequence[str]) -> list[Sequen
     setting.run_product(example.flags(base), until="poses")
     experiment = setting.LOGS / f"{example.name}_{sources.replace(',', '_')}"
     setting.forget_where_code_changed(experiment, setting.UPSTREAM_CODE)
-    setting.share_upstream(base, experiment, SHARED)
+    setting.share_upstream(base, experiment, setting.BEFORE_PRIORS)
     trained = _trained_before(example, sources)
     root = setting.run_product([*example.flags(experiment), "--stereo", sources, *extra, *trained], until="prior")
     data = Path(setting.read_options(example.flags(experiment))["scene"].datadir)

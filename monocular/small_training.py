@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from monocular.depth_source import Map, MonocularOptions, Predict, Task
 from monocular.field_depth import check_field, dense_views
@@ -24,17 +21,16 @@ from utils.devices import choose_device
 from utils.errors import InputError, NotApplicable
 from utils.sparse_depth import Cleaning, SparseDepth, cleaned, sparse_depth
 from utils.sparse_points import training_points
+from utils.training import CHECKPOINT, Schedule, run_steps
 from utils.views import View
 
 log = logging.getLogger("specula")
 
-WEIGHTS, CHECKPOINT = "small.safetensors", "checkpoint.pt"
+WEIGHTS = "small.safetensors"
 _BATCH = 4  # images a step
 _FEWEST_POINTS = 20  # of an image that the network learns from
 _SMOOTHNESS = 0.02  # weight of the surfaces' roughness
 _WEIGHT_DECAY = 1e-3
-_WARM_UP = 0.1  # of the steps, the learning rate rises
-_LARGEST_GRADIENT = 1.0
 _SAVE_EVERY = 50  # steps
 
 
@@ -124,68 +120,28 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         network = SmallDepthNetwork().to(examples[0].inputs.device)
-    optimiser = torch.optim.AdamW(network.parameters(), options.monocular_lrate, weight_decay=_WEIGHT_DECAY)
-    steps, value = options.monocular_iters, float("nan")
-    first = _resume(network, optimiser, work / CHECKPOINT)
-    with tqdm(range(first, steps), desc="monocular, training", unit="step", disable=None, leave=False) as bar:
-        for step in bar:
-            rate = options.monocular_lrate * _share_of_rate(step / steps)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            draw = np.random.default_rng([options.seed, step])
-            loss = batch_loss(network, [examples[index] for index in draw.integers(0, len(examples), _BATCH)])
-            if novel:
-                shown = [novel[index] for index in draw.integers(0, len(novel), _BATCH)]
-                loss = loss + options.ns_loss_weight * batch_loss(network, shown)
-            optimiser.zero_grad()
-            loss.backward()
-            gradient = torch.nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
-            value = loss.item()
-            _require_numbers(value, gradient.item(), step, rate)
-            optimiser.step()
-            if (step + 1) % _SAVE_EVERY == 0:
-                _save(network, optimiser, step + 1, work / CHECKPOINT)
-                bar.set_postfix_str(f"loss {value:.4f}")
-    log.info("monocular: %d steps, loss %.4f at the end", steps, value)
-    (work / CHECKPOINT).unlink(missing_ok=True)
+
+    def loss_of(step: int) -> Tensor:
+        draw = np.random.default_rng([options.seed, step])
+        loss = batch_loss(network, [examples[index] for index in draw.integers(0, len(examples), _BATCH)])
+        if not novel:
+            return loss
+        shown = [novel[index] for index in draw.integers(0, len(novel), _BATCH)]
+        return loss + options.ns_loss_weight * batch_loss(network, shown)
+
+    schedule = Schedule(
+        options.monocular_iters,
+        options.monocular_lrate,
+        options.seed,
+        _SAVE_EVERY,
+        _WEIGHT_DECAY,
+        "--monocular_lrate",
+    )
+    loss = run_steps(network, "the small monocular network", loss_of, schedule, work)
+    log.info("monocular: %d steps, loss %.4f at the end", schedule.steps, loss)
+    (work / CHECKPOINT).unlink()
     save_file({name: value.cpu() for name, value in network.state_dict().items()}, str(work / WEIGHTS))
-    return network.eval()
-
-
-def _require_numbers(loss: float, gradient: float, step: int, rate: float) -> None:
-    """Raise InputError where a loss, or the length of its gradient, is no number."""
-    if not (np.isfinite(loss) and np.isfinite(gradient)):
-        raise InputError(
-            f"the training of the small monocular network diverged at step {step}",
-            found=f"a loss of {loss} with a gradient of length {gradient} at a learning rate of {rate:g}",
-            expected="numbers",
-            do="lower --monocular_lrate",
-        )
-
-
-def _share_of_rate(progress: float) -> float:
-    """Return the learning rate as a share of the highest: a short rise, then half a cosine down."""
-    if progress < _WARM_UP:
-        return 0.1 + 0.9 * progress / _WARM_UP
-    return 0.02 + 0.49 * (1.0 + float(np.cos(np.pi * (progress - _WARM_UP) / (1.0 - _WARM_UP))))
-
-
-def _save(network: SmallDepthNetwork, optimiser: torch.optim.Optimizer, step: int, path: Path) -> None:
-    """Write the whole state so that a crash leaves the old checkpoint or the new one."""
-    partial, data = path.with_name(path.name + ".partial"), io.BytesIO()
-    torch.save({"step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}, data)
-    partial.write_bytes(data.getvalue())  # Python's error names a full disk; torch's does not
-    os.replace(partial, path)
-
-
-def _resume(network: SmallDepthNetwork, optimiser: torch.optim.Optimizer, path: Path) -> int:
-    """Take the state of a stopped training where there is one; return its step."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=next(network.parameters()).device, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+    return network
 
 
 def batch_loss(network: SmallDepthNetwork, batch: Sequence[Example]) -> Tensor:

@@ -23,6 +23,7 @@ _LEAST_SHARE = 0.003  # of the depth: differences below are never outliers
 _JUMP = 0.03  # neighbouring pixels farther apart (share of the depth) lie on two surfaces
 _POSE_SHARE = 0.001  # of the depth: what errors of the poses add to another view's depth
 _CORRELATED = 0.3  # share of the variance that more views do not average away
+_SAME_IMAGES = 0.8  # the same between sources that match the same pair: measured, between SGBM and PASMnet
 _WINDOW_PX = 2.5  # deviation of the window over which a depth is a mean: finer relief is rounded off
 _BEND_PX = 3  # second differences are taken between pixels so far apart: nearer ones are mostly noise
 _FAR_MM = 1e9
@@ -149,7 +150,7 @@ def merge(maps: Sequence[DepthMap]) -> Fused:
     if len(maps) == 1:
         return Fused(maps[0].depth_mm, maps[0].sigma_mm, np.isfinite(maps[0].depth_mm).astype(np.float32))
     depths_mm, sigmas_mm = np.stack([one.depth_mm for one in maps]), np.stack([one.sigma_mm for one in maps])
-    merged = _robust_mean(depths_mm, sigmas_mm**2)
+    merged = _robust_mean(depths_mm, sigmas_mm**2, shared=_SAME_IMAGES)
     torn = (np.isfinite(depths_mm).sum(axis=0) == 2) & (merged.agreement < 1)
     if not torn.any():
         return merged
@@ -199,8 +200,12 @@ def _lower_median(stack: Map) -> Map:
     return np.asarray(np.take_along_axis(ordered, middle[None], axis=0)[0], np.float32)
 
 
-def _robust_mean(candidates_mm: Map, variances: Map, *, own_first: bool = False) -> Fused:
+def _robust_mean(
+    candidates_mm: Map, variances: Map, *, own_first: bool = False, shared: float = _CORRELATED
+) -> Fused:
     """Return the inverse-variance mean of the candidates (n, h, w) that agree with their median.
+
+    `shared` is the share of their variance that they have in common: more of them do not average it away.
 
     Where the first candidate is the view's own, and more agree with it than with the median or as many, it
     takes the median's place: a tie between two camps must not make both adopt one of them and hide the
@@ -217,7 +222,7 @@ def _robust_mean(candidates_mm: Map, variances: Map, *, own_first: bool = False)
         spread = np.where(agree, weights * (candidates_mm - mean) ** 2, 0).sum(axis=0) / total
         count = agree.sum(axis=0)
         single = count / total  # harmonic mean of the variances
-        sigma = np.sqrt(np.maximum(single, spread) * (_CORRELATED + (1 - _CORRELATED) / count))
+        sigma = np.sqrt(np.maximum(single, spread) * (shared + (1 - shared) / count))
         share = count / np.isfinite(candidates_mm).sum(axis=0)
     known = count > 0
     return Fused(

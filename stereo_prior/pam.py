@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from stereo_prior.judgement import measuring
-from stereo_prior.network_training import TRAINING_OPTIONS, Schedule, check_network, ready, weights_files
+from stereo_prior.network_training import TRAINING_OPTIONS, check_network, ready, weights_files
 from stereo_prior.networks.inputs import Framing
 from stereo_prior.networks.matching import matcher
 from stereo_prior.networks.pasmnet import SIDE_MULTIPLE_PX, PASMnet
@@ -17,6 +17,7 @@ from stereo_prior.pair import Pair
 from stereo_prior.pam_training import train
 from stereo_prior.source import Measure, Source, StereoOptions, Task
 from stereo_prior.training_pairs import TrainingPairs
+from utils.training import Schedule
 
 
 def check(options: StereoOptions) -> None:

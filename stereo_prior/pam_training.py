@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stereo_prior.network_training import Schedule, run_steps
 from stereo_prior.networks.inputs import Framing
 from stereo_prior.networks.pasmnet import SIDE_MULTIPLE_PX, PASMnet
 from stereo_prior.networks.pasmnet_losses import (
@@ -26,6 +25,7 @@ from stereo_prior.networks.pasmnet_losses import (
     warp,
 )
 from stereo_prior.pair import Pair
+from utils.training import Schedule, run_steps
 
 _SMOOTHNESS_WEIGHT = 0.1
 

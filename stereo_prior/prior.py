@@ -43,6 +43,7 @@ _AGREEMENT_WARN = 0.6  # of the maps that see a point
 class PriorOptions:
     """How sources are fused, and what makes a ray worth casting."""
 
+    no_fusion: bool = option(False, "leave every view with its own measurement alone: for comparison")
     topk: int = option(4, "multi-view error: how many of the best other training views count")
     w_mask: float = option(1.0, "importance: penalty of the background")
     w_grad: float = option(1.0, "importance: penalty of the image gradient (0 to 1 over the image)")
@@ -88,10 +89,11 @@ def run(
         given = gather(views, points, shapes, stereo, Path(scratch))
         write_table(out / "alignment.csv", given.rows)
         fused = Path(scratch) / "fused"
-        each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, fused))
+        helpers, carvings = (0, 0) if options.no_fusion else (_HELPERS, _CARVINGS)
+        each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, helpers, fused))
 
         read = _reader(fused)
-        for number in range(_CARVINGS):
+        for number in range(carvings):
             carved = Path(scratch) / f"carved{number}"
             each(views.all(), "prior, carving", partial(_carve_view, given, read, carved))
             read = _reader(carved)
@@ -124,11 +126,11 @@ def _means(values: Sequence[tuple[float, float, float]]) -> list[float]:
     return [float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else float("nan") for one in columns]
 
 
-def _fuse_view(given: Input, view: View, fused: Path) -> None:
-    """Fuse a view's own depth with that of the views that may help it."""
+def _fuse_view(given: Input, view: View, count: int, fused: Path) -> None:
+    """Fuse a view's own depth with that of `count` views that may help it, and the other eye; 0: with none."""
     views, own = given.views, given.own(view)
     neighbours = []
-    for other in views.helpers(view, _typical_depth(given, view), _HELPERS):
+    for other in views.helpers(view, _typical_depth(given, view), count) if count else ():
         other_from_view, depth = views.other_from_view(other, view), given.steady(other)
         if depth is not None and other_from_view is not None:
             neighbours.append(Neighbour(views.camera(other), other_from_view, depth))

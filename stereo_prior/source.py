@@ -31,7 +31,7 @@ class StereoOptions:
     sttr_weights: str = option("", "source sttr: checkpoint to start from (published, or our own)")
     anynet_weights: str = option("", "source anynet: its published checkpoint")
     sttr_stride: int = option(3, "source sttr: px between the tokens that are matched")
-    depth_N_iters: int = option(400, "steps of training pam or sttr on this scene; 0: as loaded")  # noqa: N815
+    depth_N_iters: int = option(300, "steps of training pam or sttr on this scene; 0: as loaded")  # noqa: N815
     depth_lrate: float = option(1e-3, "learning rate of that training")
     depth_i_weights: int = option(100, "steps between two checkpoints of it", affects_result=False)
     seed: int = option(0, "seed of everything random: the same seed repeats the run")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stereo_prior.judgement import measuring
-from stereo_prior.network_training import TRAINING_OPTIONS, Schedule, check_network, ready, weights_files
+from stereo_prior.network_training import TRAINING_OPTIONS, check_network, ready, weights_files
 from stereo_prior.networks.matching import matcher
 from stereo_prior.networks.sttr import STTR
 from stereo_prior.pair import Pair
@@ -19,6 +19,7 @@ from stereo_prior.sparse_disparity import Counts, SparseDisparity, clean, read_m
 from stereo_prior.sttr_training import enough, framing_of, train
 from stereo_prior.training_pairs import TrainingPairs
 from utils.errors import InputError
+from utils.training import Schedule
 
 log = logging.getLogger("specula")
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stereo_prior.network_training import Schedule, run_steps
 from stereo_prior.networks.inputs import Framing
 from stereo_prior.networks.sttr import STTR, first_sample
 from stereo_prior.networks.sttr_features import SMALLEST_SIDE_PX
 from stereo_prior.pair import Pair
 from stereo_prior.sparse_disparity import SparseDisparity
+from utils.training import Schedule, run_steps
 
 SIDE_MULTIPLE_PX = 16
 _BAND_PX = 128  # rows of a training example: attention needs rows whole, and columns at full width

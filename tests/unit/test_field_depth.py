@@ -189,17 +189,18 @@ def test_two_eyes_train_the_network_where_a_field_is_given(first: FirstRun) -> N
     assert stage.chosen_source(first.task().options, Scene.load(first.second / "scene")) == "small"
 
 
-def test_the_network_learns_what_only_the_field_knows(first: FirstRun, tmp_path: Path) -> None:
-    task = first.task(monocular_iters=30)
+def test_the_network_learns_what_only_the_field_knows(tmp_path: Path) -> None:
+    task = FirstRun(tmp_path, parallel_rig(96, 80)).task(monocular_iters=60)
     novel = [small_training.Example.of(v.image, v.depth, (64, 64), torch.device("cpu")) for v in dense_views(task)]
-    left_half = [replace(one, **_left_of(one)) for one in novel]
+    left_third = [replace(one, **_left_of(one)) for one in novel]
     losses = {}
     for called, given in (("sparse", ()), ("with the field", novel)):
         (tmp_path / called).mkdir()
-        network = small_training.train(left_half, task.options, tmp_path / called, given)
+        options = replace(task.options, ns_loss_weight=3.0)
+        network = small_training.train(left_third, options, tmp_path / called, given)
         with torch.no_grad():
             losses[called] = float(small_training.batch_loss(network, novel))
-    assert losses["with the field"] < 0.9 * losses["sparse"]
+    assert losses["with the field"] < 0.8 * losses["sparse"]
 
 
 def _left_of(example: small_training.Example) -> dict[str, torch.Tensor]:

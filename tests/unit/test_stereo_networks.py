@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stereo_prior.network_training import CHECKPOINT, TABLE, Schedule, run_steps
 from stereo_prior.networks import pasmnet_losses
 from stereo_prior.networks.anynet import SIDE_MULTIPLE_PX, UNUSED_PREFIX, AnyNet
 from stereo_prior.networks.checkpoints import load_weights
@@ -24,6 +23,7 @@ from stereo_prior.pair import Eye, Pair
 from stereo_prior.sparse_disparity import SparseDisparity, clean
 from stereo_prior.sttr_training import band, example, losses
 from utils.errors import InputError
+from utils.training import Schedule, run_steps
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 PARITY, ANYNET = DATA / "parity", DATA / "anynet"
@@ -290,36 +290,3 @@ def test_sttr_learns_a_shift_from_sparse_points(tmp_path: Path) -> None:
     run_steps(network, "sttr", lambda _: losses(network, given, 8), Schedule(6, 1e-3, 0, 100), tmp_path)
     with torch.no_grad():
         assert float(losses(network, given, 8)) < 0.8 * before
-
-
-def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    def fresh() -> nn.Linear:
-        torch.manual_seed(0)
-        return nn.Linear(3, 1)
-
-    def loss_of(network: nn.Linear, step: int) -> Tensor:
-        if step == stop:
-            raise KeyboardInterrupt
-        inputs = torch.from_numpy(np.random.default_rng(step).normal(size=(8, 3)).astype(np.float32))
-        return (network(inputs) - inputs.sum(dim=1, keepdim=True)).square().mean()
-
-    schedule = Schedule(20, 0.05, 0, 5)
-    whole, broken, resumed = fresh(), fresh(), fresh()
-    stop = -1
-    (tmp_path / "whole").mkdir()
-    run_steps(whole, "toy", lambda step: loss_of(whole, step), schedule, tmp_path / "whole")
-    stop = 12
-    with pytest.raises(KeyboardInterrupt):
-        run_steps(broken, "toy", lambda step: loss_of(broken, step), schedule, tmp_path)
-    assert (tmp_path / CHECKPOINT).exists()
-    stop = -1
-    run_steps(resumed, "toy", lambda step: loss_of(resumed, step), schedule, tmp_path)
-    torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
-    steps = [line.split(",")[0] for line in (tmp_path / TABLE).read_text().splitlines()]
-    assert steps == ["step", *map(str, range(20))]
-
-
-def test_a_diverged_training_says_so(tmp_path: Path) -> None:
-    network = nn.Linear(1, 1)
-    with pytest.raises(InputError, match="diverged at step 0"):
-        run_steps(network, "toy", lambda _: network.weight.sum() * torch.nan, Schedule(3, 1.0, 0, 1), tmp_path)
