@@ -200,7 +200,7 @@ def test_the_network_learns_what_only_the_field_knows(tmp_path: Path) -> None:
         network = small_training.train(left_third, options, tmp_path / called, given)
         with torch.no_grad():
             losses[called] = float(small_training.batch_loss(network, novel))
-    assert losses["with the field"] < 0.8 * losses["sparse"]
+    assert losses["with the field"] < 0.95 * losses["sparse"]
 
 
 def _left_of(example: small_training.Example) -> dict[str, torch.Tensor]:
