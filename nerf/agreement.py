@@ -6,11 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nerf.correlation import HALF_WINDOW_PX, decorrelations
 from nerf.views import PixelPool
 from utils.geometry import invert_rigid, pixel_grid, unproject
 from utils.types import BoolArray, FloatArray
 
-WINDOW_PX = 5
+WINDOW_PX = 2 * HALF_WINDOW_PX + 1
 # Views that judge: this many, spread over all those that lie near enough to see the same surface. Distances are
 # between camera centres over the working distance; too close a view cannot tell depths apart.
 JUDGES = 8
@@ -55,16 +56,37 @@ class Agreement:
         over the three quarters of the judges that fit best; 0 is best. NaN where no judge sees the point, or in
         highlights and outside tissue.
         """
+        judges = self.judges(view)
+        if not judges or len({self.green[judge].shape for judge in judges}) > 1:
+            return self.cost_plainly(view, depths_mm)
+        moved = [self._moved(view, judge) for judge in judges]
+        from_pixels = np.linalg.inv(self.matrices[view])
+        turned = [self.matrices[judge] @ m[:3, :3] @ from_pixels for judge, m in zip(judges, moved, strict=True)]
+        shifts = [self.matrices[judge] @ m[:3, 3] for judge, m in zip(judges, moved, strict=True)]
+        found: NDArray[np.float32] = decorrelations(
+            self.green[view],
+            np.stack([self.green[judge] for judge in judges]),
+            np.array(turned, np.float32),
+            np.array(shifts, np.float32),
+            np.ascontiguousarray(depths_mm, np.float32),
+            NOISE_VARIANCE,
+            BEST_SHARE,
+        )
+        return found
+
+    def cost_plainly(self, view: int, depths_mm: FloatArray) -> NDArray[np.float32]:
+        """Do the same by OpenCV and NumPy: slower, and for judges of several sizes."""
         mine = self.green[view]
         height, width = mine.shape
         directions = unproject(self.matrices[view], pixel_grid(width, height), np.ones((height, width)))
         judges = self.judges(view)
         costs = np.full((len(judges), *mine.shape), np.nan, np.float32)
         found = np.full(depths_mm.shape, np.nan, np.float32)
-        moved = [self._moved(view, judge, directions) for judge in judges]
+        moved = [self._moved(view, judge) for judge in judges]
         for index, depth_mm in enumerate(depths_mm):
-            for number, judge in enumerate(judges):
-                turned, shift = moved[number]
+            for number, (judge, judge_from_view) in enumerate(zip(judges, moved, strict=True)):
+                turned = (directions @ judge_from_view[:3, :3].T).astype(np.float32)
+                shift = judge_from_view[:3, 3].astype(np.float32)
                 points = turned * depth_mm.astype(np.float32)[..., None] + shift
                 costs[number] = _decorrelation(mine, _sampled(self.green[judge], points, self.matrices[judge]))
             found[index] = _mean_of_best(costs) if judges else np.nan
@@ -75,11 +97,9 @@ class Agreement:
         centres = self.world_from[:, :3, 3]
         return np.asarray(np.linalg.norm(centres - centres[view], axis=1) / self.typical_mm)
 
-    def _moved(self, view: int, judge: int, directions: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return a view's ray directions (h, w, 3) and its centre (3,) in the judge's frame."""
-        judge_from_view = invert_rigid(self.world_from[judge]) @ self.world_from[view]
-        turned = (directions @ judge_from_view[:3, :3].T).astype(np.float32)
-        return turned, judge_from_view[:3, 3].astype(np.float32)
+    def _moved(self, view: int, judge: int) -> FloatArray:
+        """Return (4, 4) `judge_from_view`, mm."""
+        return invert_rigid(self.world_from[judge]) @ self.world_from[view]
 
 
 def _green(pool: PixelPool, view: int) -> FloatArray:
@@ -114,7 +134,8 @@ def _decorrelation(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def _window_sum(values: FloatArray) -> FloatArray:
-    return np.asarray(cv2.boxFilter(values, -1, (WINDOW_PX, WINDOW_PX), normalize=False))
+    window = (WINDOW_PX, WINDOW_PX)
+    return np.asarray(cv2.boxFilter(values, -1, window, normalize=False, borderType=cv2.BORDER_CONSTANT))
 
 
 def _mean_of_best(costs: FloatArray) -> FloatArray:

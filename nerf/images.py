@@ -79,14 +79,7 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
 
     `gain` is the exposure; None: the learned one of the rays' training frames.
     """
-    bounds = model.box.bounds(rays)
-    surface, spread = _search(model, rays, Guide(guide, 0.02 * guide, 0.06 * guide), bounds, SEARCH)
-    missed = torch.isnan(surface)
-    surface, spread = _search_again(
-        model, rays, bounds, (surface, spread), ~missed & (spread > WIDEST_SPREAD * surface)
-    )
-    expected = torch.where(missed, guide, surface), torch.where(missed, 0.02 * guide, spread)
-    surface, spread = _search_again(model, rays, bounds, expected, missed, THOROUGH)
+    surface, spread, bounds = _located(model, rays, guide)
     sigma = torch.maximum(torch.minimum(spread, WIDEST_SPREAD * surface), 0.003 * surface)
     z = guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None)
     gains = None if gain is None else torch.full_like(bounds[0], gain)
@@ -96,6 +89,33 @@ def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float 
     # Where hardly anything was found there is no colour either: dark, as what no surface sends back.
     rgb = final.rgb * (2.0 * geometry.opacity).clamp(max=1.0)[:, None]
     return torch.cat([rgb, extra], dim=1)
+
+
+@torch.no_grad()
+def find_surface(model: SceneModel, rays: Rays, guide: torch.Tensor) -> torch.Tensor:
+    """Return the z-depth (n,) at which rays stop, without the last look and without colour.
+
+    Where nothing stops a ray it is `guide` (n,), around which the surface is expected.
+    """
+    surface, _, _ = _located(model, rays, guide)
+    return surface
+
+
+def _located(
+    model: SceneModel, rays: Rays, guide: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Return depth and spread (n,) of the surface, searched for around `guide` and again where that was not
+    enough, and the bounds of the rays.
+    """
+    bounds = model.box.bounds(rays)
+    surface, spread = _search(model, rays, Guide(guide, 0.02 * guide, 0.06 * guide), bounds, SEARCH)
+    missed = torch.isnan(surface)
+    surface, spread = _search_again(
+        model, rays, bounds, (surface, spread), ~missed & (spread > WIDEST_SPREAD * surface)
+    )
+    expected = torch.where(missed, guide, surface), torch.where(missed, 0.02 * guide, spread)
+    surface, spread = _search_again(model, rays, bounds, expected, missed, THOROUGH)
+    return surface, spread, bounds
 
 
 def _search(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from nerf.agreement import Agreement
-from nerf.images import render_rays
+from nerf.images import find_surface
 from nerf.trainer import Trainer
 from utils.parallel import each
 from utils.types import BoolArray, FloatArray
@@ -214,7 +214,7 @@ def _ranked(ring: FloatArray, rank: NDArray[np.intp]) -> FloatArray:
 
 
 def _render(trainer: Trainer, view: int, tissue: BoolArray, chunk: int) -> FloatArray:
-    """Return (h, w) rendered depth where rays stop: every second pixel is rendered, the others interpolated."""
+    """Return (h, w) depth where rays stop, else the prior; half of the rows and columns are interpolated."""
     pool, start = trainer.pool, int(trainer.pool.starts[view])
     height, width = tissue.shape
     coarse = np.zeros_like(tissue)
@@ -222,8 +222,8 @@ def _render(trainer: Trainer, view: int, tissue: BoolArray, chunk: int) -> Float
     rendered = np.full(height * width, np.nan, np.float32)
     for part in torch.from_numpy(np.flatnonzero(tissue & coarse) + start).split(chunk):
         rays = pool.rays(part).to(trainer.device)
-        values = render_rays(trainer.model, rays, pool.depth[part].to(trainer.device), None).cpu()
-        rendered[part.numpy() - start] = torch.where(values[:, 6] > 0.5, values[:, 3], torch.nan).numpy()
+        found = find_surface(trainer.model, rays, pool.depth[part].to(trainer.device))
+        rendered[part.numpy() - start] = found.cpu().numpy()
     return _spread(rendered.reshape(height, width))
 
 

@@ -94,3 +94,25 @@ def test_a_view_far_from_all_others_has_no_judges(seen: tuple[PixelPool, FloatAr
     assert agreement.judges(4) == []
     assert 4 not in agreement.judges(0)
     assert np.isnan(agreement.cost(4, truth[4:5])).all()
+
+
+def test_the_compiled_cost_is_that_of_its_slow_twin(seen: tuple[PixelPool, FloatArray]) -> None:
+    pool, truth = seen
+    highlight = torch.rand(len(pool.highlight), generator=torch.Generator().manual_seed(0)) < 0.02
+    pool = replace(pool, highlight=highlight)
+    tried = np.stack([factor * truth[2] for factor in (0.95, 1.0, 1.04)])
+    tried[1, 30:40, 50:60] = np.nan
+    agreement = Agreement(pool)
+    fast, slow = agreement.cost(2, tried), agreement.cost_plainly(2, tried)
+    assert (np.isfinite(fast) == np.isfinite(slow)).mean() > 0.995, "OpenCV rounds places to a 32nd of a pixel"
+    difference = np.abs(fast - slow)
+    assert np.nanmedian(difference) < 1e-3
+    assert np.nanpercentile(difference, 99) < 0.03
+    assert np.isnan(fast[1, 33:37, 53:57]).all()
+
+
+def test_eyes_of_two_sizes_are_judged_by_the_slow_twin(seen: tuple[PixelPool, FloatArray]) -> None:
+    pool, truth = seen
+    agreement = Agreement(pool)
+    agreement.green[agreement.judges(0)[0]] = np.full((60, 70), np.nan, np.float32)
+    assert np.isfinite(agreement.cost(0, truth[:1])).mean() > 0.8
