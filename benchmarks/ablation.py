@@ -57,9 +57,10 @@ COLUMNS: dict[str, tuple[str, str, int]] = {
 }
 NOTES = (
     "Held-out frames, tissue, both eyes (mean of left and right); depth is the field's, raw, without any "
-    "alignment to the truth. Mean ± standard deviation over seeds (a seed makes another organ, path and noise, "
-    "and another training); Δ is the mean ± standard deviation of the paired difference to `full` on the same "
-    "seed; `full better` counts the seeds where it is, in abs_rel, PSNR tissue, PSNR outside highlights."
+    "alignment to the truth. The prior of those views comes from their own images, which the field never saw. "
+    "Mean ± standard deviation over seeds (a seed makes another organ, path and noise, and another training); "
+    "Δ is the mean ± standard deviation of the paired difference to `full` on the same seed; `full better` "
+    "counts the seeds where it is, in abs_rel, PSNR tissue, PSNR outside highlights."
 )
 
 

@@ -33,10 +33,10 @@ from utils.types import FloatArray, Side
 SHARED = ("scene", "matches", "poses", "stereo")
 HEAD = ("eyes", "rig", "seed", "network learns from", "network", "prior", "prior in highlights", "coverage")
 NOTES = (
-    "Mean abs_rel on tissue over all frames: in `network` of the network's depth alone, after its fit to "
-    "the sparse points, in `prior` of the fused prior of the next field. `points`: the sparse points and "
-    "matches of training images. `points, field`: these and the depth of a first field, at the eyes and "
-    "half-way between them, which was trained with the prior of the line above. One eye has no unit of "
+    "Mean abs_rel on tissue over all frames: in `network` of the network's depth alone, after its fit to the "
+    "sparse points, in `prior` of the fused prior of the next field. `points`: the sparse points and matches "
+    "of training images. `points, field`: these and the depth of a first field, at the eyes and, with both "
+    "eyes, half-way between them; it was trained with the prior of the line above. One eye has no unit of "
     "length: there all maps of a line are brought to mm by one factor, the median over all pixels."
 )
 
@@ -98,11 +98,17 @@ def measure(example: Example, eyes: str, iterations: int | None, weight: float) 
 def _left_only(data: Path) -> Path:
     """Return a copy of a phantom without its right eye, in images and calibration."""
     folder = data.with_name(f"{data.name}_left")
-    if not folder.exists():
-        shutil.copytree(data, folder, ignore=shutil.ignore_patterns("r", "mask_r", "highlight_r", "calib.yaml"))
-        calibration = (data / "calib.yaml").read_text()
-        kept = calibration[: calibration.index("M2:")] + calibration[calibration.index("image_size:") :]
-        (folder / "calib.yaml").write_text(kept)
+    record = "phantom.json"
+    if folder.exists() and (folder / record).read_text() == (data / record).read_text():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(data, partial, ignore=shutil.ignore_patterns("r", "mask_r", "highlight_r", "calib.yaml"))
+    calibration = (data / "calib.yaml").read_text()
+    kept = calibration[: calibration.index("M2:")] + calibration[calibration.index("image_size:") :]
+    (partial / "calib.yaml").write_text(kept)
+    partial.rename(folder)
     return folder
 
 

@@ -70,8 +70,10 @@ def main(argv: Sequence[str]) -> int:
             ready = [source for source in given.sources if source not in TRAINED]
             motorcycle = [measure_motorcycle(given.motorcycle, source, extra) for source in ready]
         for example in examples:
+            measured = set[str]()
             for source in choices:
-                rows += measure(example, source, extra)
+                rows += measure(example, source, extra, measured)
+                measured.add(source)
                 _write(given.out, setting.command_line("stereo_sources.py", argv), rows, motorcycle)
     except InputError as error:
         sys.stderr.write(f"\nerror: {error}\n")
@@ -92,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def measure(example: Example, sources: str, extra: Sequence[str]) -> list[Sequence[str]]:
+def measure(example: Example, sources: str, extra: Sequence[str], measured: set[str]) -> list[Sequence[str]]:
     """Run the stages from `scene` to `prior` with some sources; return a row for their map, one for the prior."""
     base = setting.LOGS / f"{example.name}_sources"
     setting.forget_where_code_changed(base, setting.UPSTREAM_CODE)
@@ -100,7 +102,7 @@ def measure(example: Example, sources: str, extra: Sequence[str]) -> list[Sequen
     experiment = setting.LOGS / f"{example.name}_{sources.replace(',', '_')}"
     setting.forget_where_code_changed(experiment, setting.UPSTREAM_CODE)
     setting.share_upstream(base, experiment, setting.BEFORE_PRIORS)
-    trained = _trained_before(example, sources)
+    trained = _trained_before(example, sources, measured)
     root = setting.run_product([*example.flags(experiment), "--stereo", sources, *extra, *trained], until="prior")
     data = Path(setting.read_options(example.flags(experiment))["scene"].datadir)
     rows: list[Sequence[str]] = []
@@ -120,14 +122,17 @@ def measure(example: Example, sources: str, extra: Sequence[str]) -> list[Sequen
     return rows
 
 
-def _trained_before(example: Example, sources: str) -> list[str]:
-    """Return the flags that give several sources the weights that each of them learned when it ran alone."""
-    names = sources.split(",")
-    alone = {name: setting.LOGS / f"{example.name}_{name}" / "stereo" / name / CHECKPOINT for name in names}
-    known = [name for name in names if name in TRAINED and alone[name].exists()]
-    if len(names) == 1 or not known or len(known) < len(set(names) & set(TRAINED)):
+def _trained_before(example: Example, sources: str, measured: set[str]) -> list[str]:
+    """Return the flags that give several sources the weights that each of them learned in this very run."""
+    trained = [name for name in sources.split(",") if name in TRAINED]
+    if not trained or sources in trained or not measured.issuperset(trained):
         return []
-    return ["--depth_N_iters", "0", *(word for name in known for word in (f"--{name}_weights", str(alone[name])))]
+    weights = {name: setting.LOGS / f"{example.name}_{name}" / "stereo" / name / CHECKPOINT for name in trained}
+    return [
+        "--depth_N_iters",
+        "0",
+        *(word for name in trained for word in (f"--{name}_weights", str(weights[name]))),
+    ]
 
 
 def score(data: Path, scene: Path, maps: Path) -> Score:

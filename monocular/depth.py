@@ -24,13 +24,13 @@ from utils.views import View, Views
 SOURCES: dict[str, Source] = {
     "small": Source(
         prepare_small,
+        ("monocular_iters", "monocular_lrate", "ns_path", "ns_loss_weight", "seed", "device"),
         check_small,
         field_files,
-        options=("monocular_iters", "monocular_lrate", "ns_path", "ns_loss_weight", "seed", "device"),
     ),
     "depth_anything": pretrained("depth_anything"),
     "dpt": pretrained("dpt"),
-    "files": Source(prepare_files, check_files, list_files, options=("monocular_path",)),
+    "files": Source(prepare_files, ("monocular_path",), check_files, list_files),
 }
 
 
@@ -61,7 +61,7 @@ def files(options: MonocularOptions) -> list[Path]:
 
 
 def counted(options: MonocularOptions) -> set[str]:
-    """Return the names of the flags that the chosen source depends on."""
+    """Return the names of the flags that the chosen source depends on; for `auto` those of `small`, run or not."""
     source = SOURCES.get("small" if options.monocular == "auto" else options.monocular)
     return {"monocular", *(source.options if source else ())}
 
@@ -103,7 +103,7 @@ STAGE = Stage(
     run,
     MonocularOptions,
     reads=("scene", "matches", "poses"),
-    version=2,
+    version=3,
     files=files,
     check=check,
     counted=counted,

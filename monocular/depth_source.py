@@ -88,12 +88,12 @@ class Source:
 
     Attributes:
         prepare: load weights, train where that is asked for; returns the function that predicts a view.
+        options: the flags that the result depends on, besides `--monocular`: a change of others redoes nothing.
         check: raise InputError for what is wrong with the options, before any stage runs.
         files: the files outside `logs/` that the result depends on.
-        options: the flags that the result depends on, besides `--monocular`: a change of others redoes nothing.
     """
 
     prepare: Callable[[Task], Predict]
+    options: tuple[str, ...]
     check: Callable[[MonocularOptions], None] = _nothing
     files: Callable[[MonocularOptions], list[Path]] = _no_files
-    options: tuple[str, ...] = ()

@@ -19,12 +19,13 @@ from monocular.depth_source import MonocularOptions, Task
 from utils.artifacts import has_maps, load_maps, read_json
 from utils.errors import InputError
 from utils.geometry import invert_rigid
-from utils.multi_view import RaysInView, multi_view_error, sample_map
+from utils.multi_view import RaysInView, multi_view_error
 from utils.scene import Scene, load_poses
 from utils.sparse_depth import SparseDepth
-from utils.stages import STAMP, skipped
+from utils.stages import STAMP, read_stamp, skipped
 from utils.types import BoolArray, Camera, FloatArray
 from utils.views import View, Views
+from utils.warping import sample_map
 
 log = logging.getLogger("specula")
 
@@ -68,20 +69,38 @@ def check_field(options: MonocularOptions) -> None:
             expected="--monocular small",
             do="choose small, or leave --ns_loss_weight and --ns_path out",
         )
-    for stage in _STAGES if path else ():
-        stamp = Path(path) / stage / STAMP
-        if not stamp.exists() or skipped(stamp.parent):
-            raise InputError(
-                f"--ns_path {path} is no finished run",
-                found=f"no {stamp}" if not stamp.exists() else f"stage {stage} was skipped",
-                expected=f"the finished stages {', '.join(_STAGES)}",
-                do="give the logs/<expname> folder of a run that rendered its field",
-            )
+    field_files(options)
 
 
 def field_files(options: MonocularOptions) -> list[Path]:
-    """Return the stamps of what is read of the earlier run."""
-    return [Path(options.ns_path) / stage / STAMP for stage in _STAGES] if options.ns_path else []
+    """Return the stamps of what is read of the earlier run.
+
+    Raises:
+        InputError: it is not finished, or its stages do not belong together any more.
+    """
+    if not options.ns_path:
+        return []
+    root = Path(options.ns_path)
+    stamps = [root / stage / STAMP for stage in _STAGES]
+    wrong = next((f"no {stamp}" for stamp in stamps if not stamp.exists()), "")
+    wrong = wrong or next((f"stage {stage} was skipped" for stage in _STAGES if skipped(root / stage)), "")
+    if wrong:
+        raise InputError(
+            f"--ns_path {root} is no finished run",
+            found=wrong,
+            expected=f"the finished stages {', '.join(_STAGES)}",
+            do="give the logs/<expname> folder of a run that rendered its field",
+        )
+    scene, poses, render = (read_stamp(root / stage) for stage in _STAGES)
+    made_from = (poses["inputs"]["scene"], render["inputs"]["scene"], render["inputs"]["poses"])
+    if made_from != (scene["hash"], scene["hash"], poses["hash"]):
+        raise InputError(
+            f"--ns_path {root} is a run whose stages do not belong together",
+            found="renders that were made from another scene or other poses than those that lie beside them",
+            expected="a run that went on to `render` after its last change",
+            do="run it again",
+        )
+    return stamps
 
 
 def dense_views(task: Task) -> list[DenseView]:
@@ -103,8 +122,10 @@ def dense_views(task: Task) -> list[DenseView]:
         "monocular: the field of %s gives dense depth at %d images and %d views between the eyes",
         *(root, len(eyes), len(middle)),
     )
-    if not middle and field.views.scene.rig.stereo:
-        log.warning("monocular: %s has no views half-way between the eyes: run it with --render_middle", root)
+    if not middle and (root / "render" / "middle").is_dir():
+        log.warning("monocular: no view of %s half-way between the eyes agrees with those of the eyes", root)
+    elif not middle and field.views.scene.rig.stereo:
+        log.warning("monocular: %s has no views half-way between the eyes (--render_middle)", root)
     if not found:
         raise InputError(
             f"--ns_path {root} gives no depth to learn from",

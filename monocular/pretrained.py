@@ -106,7 +106,7 @@ def pretrained(name: str) -> Source:
 
         return predict
 
-    return Source(prepare, check, files, options=("device",))
+    return Source(prepare, ("device",), check, files)
 
 
 def load_network(folder: Path) -> Any:

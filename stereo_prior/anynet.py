@@ -65,4 +65,4 @@ def disparity_px(network: AnyNet, pair: Pair) -> NDArray[np.float32]:
         return framing.disparity_px(network(left, right)[0, 0])
 
 
-SOURCE = Source(prepare, check, files, ("anynet_weights", "device"), threads=False)
+SOURCE = Source(prepare, ("anynet_weights", "device"), check, files, threads=False)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stereo_prior.fusion import Fused
-from utils.multi_view import RaysInView, sample_map
+from utils.multi_view import RaysInView
 from utils.types import BoolArray, Camera, FloatArray
+from utils.warping import sample_map
 
 Map = NDArray[np.float32]
 
 _BEYOND = 0.015  # a view sees through a point where its surface is farther by more than this share
 _SLOPE_PX = 0.5  # poses and rounding move a place by so much: on slopes its depth differs
 _GHOST_SHARE = 0.1  # of the views that look at a point: so many see through it, and it is not there
-_FEWEST_VIEWS = 3
+_FEWEST_VIEWS, _FEWEST_WITNESSES = 3, 2  # that look there, and that see through: one view may be wrong
 _MOST = 0.25  # of what is known: where more is seen through, poses or rig are wrong, and the error shall show
 _STEP = 0.01  # of the depth: how finely the ray is followed behind a ghost
 _FARTHER = 1.05  # no surface is looked for beyond this share of the view's greatest depth
@@ -36,16 +37,27 @@ class Watcher:
 
 
 def seen_through(camera: Camera, fused: Fused, watchers: Sequence[Watcher]) -> Map:
-    """Return which share of the views that look at each point (h, w) sees a surface behind it; 0 if few look."""
-    depth_mm, beyond = fused.depth_mm, _beyond(fused)
+    """Return which share of the views that look at each point (h, w) sees a surface behind it; 0 if few do."""
+    rays = [RaysInView(camera, one.camera, one.other_from_view) for one in watchers]
+    looks = _looks(rays, watchers, fused.depth_mm)
+    return _share_through(looks, fused.depth_mm, _beyond(fused))
+
+
+def _looks(rays: Sequence[RaysInView], watchers: Sequence[Watcher], depth_mm: Map) -> Iterator[tuple[Map, Map]]:
+    """Yield for every view the z-depth of points and that of the surface it shows there, NaN unknown."""
+    for ray, other in zip(rays, watchers, strict=True):
+        z, columns, rows = ray.land(depth_mm)
+        yield z, sample_map(other.depth_mm, columns, rows)
+
+
+def _share_through(looks: Iterable[tuple[Map, Map]], depth_mm: Map, beyond: Map) -> Map:
     looking, through = np.zeros(depth_mm.shape, np.int16), np.zeros(depth_mm.shape, np.int16)
-    for other in watchers:
-        z, columns, rows = RaysInView(camera, other.camera, other.other_from_view).land(depth_mm)
-        found = sample_map(other.depth_mm, columns, rows)
+    for z, found in looks:
         with np.errstate(invalid="ignore"):
             looking += np.isfinite(found)
             through += found > (1 + beyond) * z
-    return _share(through, looking)
+    enough = (looking >= _FEWEST_VIEWS) & (through >= _FEWEST_WITNESSES)
+    return np.where(enough, through / np.maximum(looking, 1), 0.0).astype(np.float32)
 
 
 def _beyond(fused: Fused) -> Map:
@@ -63,11 +75,6 @@ def _beyond(fused: Fused) -> Map:
             smoother = np.fmin(before, after)
             slope = np.fmax(slope, np.where(np.isfinite(smoother), smoother, 0.0))
         return np.fmax(np.fmax(fused.sigma_mm, _SLOPE_PX * slope) / depth, np.float32(_BEYOND))
-
-
-def _share(through: NDArray[np.int16], looking: NDArray[np.int16]) -> Map:
-    enough = looking >= _FEWEST_VIEWS
-    return np.where(enough, through / np.maximum(looking, 1), 0.0).astype(np.float32)
 
 
 def carve(camera: Camera, fused: Fused, watchers: Sequence[Watcher]) -> Fused:
@@ -93,7 +100,7 @@ def carve(camera: Camera, fused: Fused, watchers: Sequence[Watcher]) -> Fused:
     start = depth_mm[ghost]
     places = _Places(camera, ghost, watchers)
     moved = places.behind(start, _beyond(fused)[ghost], _FARTHER * float(np.nanmax(depth_mm)))
-    found, sigma, agreeing = places.surface(moved)
+    found, sigma, agreeing = places.surface(moved, fused.sigma_mm[ghost])
     depth, sigmas, agreement = (values.copy() for values in (depth_mm, fused.sigma_mm, fused.agreement))
     depth[ghost], sigmas[ghost], agreement[ghost] = found, sigma, agreeing
     return Fused(depth, sigmas, agreement)
@@ -106,37 +113,27 @@ class _Places:
         self.watchers = watchers
         self.rays = [RaysInView(camera, other.camera, other.other_from_view, chosen) for other in watchers]
 
-    def looks(self, depth_mm: Map) -> list[tuple[Map, Map]]:
-        """Return for every view the z-depth (n,) there and the depth of the surface it shows; NaN unknown."""
-        found = []
-        for ray, other in zip(self.rays, self.watchers, strict=True):
-            z, columns, rows = ray.land(depth_mm)
-            found.append((z, sample_map(other.depth_mm, columns, rows)))
-        return found
-
     def behind(self, start_mm: Map, beyond: Map, farthest_mm: float) -> Map:
         """Return the smallest depths (n,) from the start on that few views see through; the start if none is."""
         depth, open_ = start_mm.copy(), np.ones(len(start_mm), bool)
         while open_.any():
-            looking, through = np.zeros(len(depth), np.int16), np.zeros(len(depth), np.int16)
-            for z, found in self.looks(depth):
-                with np.errstate(invalid="ignore"):
-                    looking += np.isfinite(found)
-                    through += found > (1 + beyond) * z
-            open_ &= _share(through, looking) > _GHOST_SHARE
+            looks = _looks(self.rays, self.watchers, depth)
+            open_ &= _share_through(looks, depth, beyond) > _GHOST_SHARE
             lost = open_ & (depth >= farthest_mm)
             depth[lost], open_[lost] = start_mm[lost], False
             depth[open_] *= 1 + _STEP
         return depth
 
-    def surface(self, depth_mm: Map) -> tuple[Map, Map, Map]:
-        """Return depth, sigma and share of agreeing views (n,): of the surface that views show near a place."""
+    def surface(self, depth_mm: Map, sigma_mm: Map) -> tuple[Map, Map, Map]:
+        """Return depth, sigma and share of agreeing views (n,): of the surface that views show near a place.
+
+        Where they show none it is the place itself, no surer than before.
+        """
         candidates, looking = [], np.zeros(len(depth_mm), np.int16)
-        for (z, found), ray in zip(self.looks(depth_mm), self.rays, strict=True):
+        for ray, (z, found) in zip(self.rays, _looks(self.rays, self.watchers, depth_mm), strict=True):
             with np.errstate(invalid="ignore", divide="ignore"):
                 near = np.abs(found / z - 1) < _FOUND
-                along = np.where(ray.direction[2] > 0.2, ray.direction[2], np.nan)
-                candidates.append(np.where(near, depth_mm + (found - z) / along, np.nan))
+                candidates.append(np.where(near, depth_mm + (found - z) / ray.along, np.nan))
             looking += np.isfinite(found)
         stack = np.stack(candidates)
         count = np.isfinite(stack).sum(axis=0)
@@ -146,6 +143,7 @@ class _Places:
         middle[sure] = np.nanmedian(stack[:, sure], axis=0)
         spread[sure] = 1.4826 * np.nanmedian(np.abs(stack[:, sure] - middle[sure]), axis=0)
         depth = np.where(sure, middle, depth_mm).astype(np.float32)
-        sigma = np.where(sure, np.maximum(spread, _LEAST_SHARE * depth), _UNSURE_SHARE * depth).astype(np.float32)
+        doubted = np.fmax(sigma_mm, _UNSURE_SHARE * depth)
+        sigma = np.where(sure, np.maximum(spread, _LEAST_SHARE * depth), doubted).astype(np.float32)
         agreement = np.where(sure, count / np.maximum(looking, 1), 0.0).astype(np.float32)
         return depth, sigma, agreement

@@ -188,7 +188,7 @@ def _bend(parallax_px: FloatArray) -> Map:
 
 SOURCE = Source(
     prepare,
+    ("stereo_path", "stereo_png_mm", "stereo_png_px"),
     map_files.check,
     map_files.files,
-    options=("stereo_path", "stereo_png_mm", "stereo_png_px"),
 )

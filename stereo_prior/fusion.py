@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stereo_prior.pair import fill_unknown
-from utils.multi_view import RaysInView, sample_map
+from utils.multi_view import RaysInView
 from utils.types import BoolArray, Camera, FloatArray
-from utils.warping import warp_depth
+from utils.warping import sample_map, warp_depth
 
 Map = NDArray[np.float32]
 
@@ -171,7 +171,7 @@ def _candidate(rays: RaysInView, depth_mm: Map, seen: DepthMap) -> tuple[Map, Ma
     found = sample_map(seen.depth_mm, columns, rows)
     sigma = sample_map(seen.sigma_mm, columns, rows, cv2.INTER_NEAREST)
     with np.errstate(invalid="ignore", divide="ignore"):
-        along = np.where(rays.direction[2] > 0.2, rays.direction[2], np.nan)
+        along = rays.along
         candidate = depth_mm + (found - z) / along
         variance = (sigma / along) ** 2 + (_POSE_SHARE * depth_mm) ** 2
     return candidate.astype(np.float32), variance.astype(np.float32)

@@ -50,4 +50,4 @@ def disparity_px(network: PASMnet, pair: Pair) -> NDArray[np.float32]:
     return framing.disparity_px(found[0, 0])
 
 
-SOURCE = Source(prepare, check, files, ("pam_weights", *TRAINING_OPTIONS), threads=False)
+SOURCE = Source(prepare, ("pam_weights", *TRAINING_OPTIONS), check, files, threads=False)

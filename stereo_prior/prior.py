@@ -34,7 +34,7 @@ log = logging.getLogger("specula")
 
 _HELPERS = 12  # views that a view is fused with
 _CARVINGS = 2  # rounds: the second sees what the first cleared
-_WATCHERS, _APART = 20, 2  # views that may see through a point: of the nearest training views, every second
+_WATCHERS, _APART = 20, 2  # views that may see through a point: of the nearest training views up to every second
 _CHECKED = 64  # at most so many nearest training views enter the multi-view error
 _AGREEMENT_WARN = 0.6  # of the maps that see a point
 
@@ -152,7 +152,8 @@ def _carve_view(given: Input, fused: Callable[[View], Fused], carved: Path, view
 def _watchers(given: Input, fused: Callable[[View], Fused], view: View) -> list[Watcher]:
     """Return training views around, with the depth that was measured rather than continued into holes."""
     views, found = given.views, []
-    for other in views.ordered(view, views.training(), _typical_depth(given, view))[: _APART * _WATCHERS : _APART]:
+    others = views.ordered(view, views.training(), _typical_depth(given, view))[: _APART * _WATCHERS]
+    for other in others[:: -(-len(others) // _WATCHERS) or 1]:
         other_from_view, seen = views.other_from_view(other, view), fused(other)
         if other_from_view is not None:
             measured = np.where(seen.agreement > 0, seen.depth_mm, np.nan).astype(np.float32)

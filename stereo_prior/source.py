@@ -87,14 +87,14 @@ class Source:
 
     Attributes:
         prepare: load weights, train where that is asked for; returns the function that measures a frame by name.
+        options: the flags that the result depends on, besides `--stereo`: a change of others redoes nothing.
         check: raise InputError for what is wrong with the options, before any stage runs.
         files: the files outside `logs/` that the result depends on.
-        options: the flags that the result depends on, besides `--stereo`: a change of others redoes nothing.
         threads: whether frames may be measured at the same time.
     """
 
     prepare: Callable[[Task], Measure]
+    options: tuple[str, ...]
     check: Callable[[StereoOptions], None] = _nothing
     files: Callable[[StereoOptions], list[Path]] = _no_files
-    options: tuple[str, ...] = ()
     threads: bool = True

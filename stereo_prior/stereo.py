@@ -25,8 +25,8 @@ from utils.stages import Stage
 from utils.types import FloatArray, Side
 
 SOURCES: dict[str, Source] = {
-    "sgbm": Source(by_matching(match_sgbm)),
-    "sgbm_wls": Source(by_matching(match_sgbm_wls)),
+    "sgbm": Source(by_matching(match_sgbm), options=()),
+    "sgbm_wls": Source(by_matching(match_sgbm_wls), options=()),
     "pam": pam.SOURCE,
     "sttr": sttr.SOURCE,
     "anynet": anynet.SOURCE,

@@ -89,4 +89,4 @@ def disparity_px(network: STTR, pair: Pair, stride: int) -> NDArray[np.float32]:
     return framing.disparity_px(found.disparity_px[0])
 
 
-SOURCE = Source(prepare, check, files, ("sttr_weights", "sttr_stride", *TRAINING_OPTIONS), threads=False)
+SOURCE = Source(prepare, ("sttr_weights", "sttr_stride", *TRAINING_OPTIONS), check, files, threads=False)

@@ -1,21 +1,21 @@
-"""How well the depth of one view agrees with that of others: the multi-view error."""
+"""Where the points of one view lie in others, and how well depth there agrees: the multi-view error."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.geometry import directions, pixel_grid
 from utils.types import BoolArray, Camera, FloatArray
+from utils.warping import sample_map
 
 Map = NDArray[np.float32]
 
 _OUTSIDE = np.float32(-9.0)  # px
-_FOLDED = 1024
+_LEAST_INTO = 0.2  # mm of depth in the other view for a mm in this one
 
 
 def multi_view_error(
@@ -80,21 +80,13 @@ class RaysInView:
             rows = np.where(in_front, np.float32(camera.fy) * y * per_z + np.float32(camera.cy), _OUTSIDE)
         return z, columns, rows
 
+    @property
+    def along(self) -> Map:
+        """How far a step of 1 mm in the view's depth goes into the other's; NaN where hardly at all."""
+        return np.where(self.direction[2] > _LEAST_INTO, self.direction[2], np.nan).astype(np.float32)
+
 
 @lru_cache(maxsize=4)
 def _pixel_rays(camera: Camera) -> Map:
     """Return the viewing directions (h, w, 3) of all pixels of a camera."""
     return directions(camera.matrix, pixel_grid(camera.width, camera.height)).astype(np.float32)
-
-
-def sample_map(values: Map, columns: Map, rows: Map, how: int = cv2.INTER_LINEAR) -> Map:
-    """Sample a map with NaN at places (h, w) or (n,): unknown outside, and beside anything unknown."""
-    count = columns.size
-    if columns.ndim == 1:  # OpenCV's remap takes pictures of at most 32767 rows: lists are folded
-        filling = -count % _FOLDED
-        columns, rows = (
-            np.pad(part, (0, filling), constant_values=_OUTSIDE).reshape(-1, _FOLDED) for part in (columns, rows)
-        )
-        return sample_map(values, columns, rows, how).ravel()[:count]
-    found = cv2.remap(values, columns, rows, how, borderMode=cv2.BORDER_CONSTANT, borderValue=np.nan)
-    return np.asarray(found, np.float32)

@@ -91,7 +91,13 @@ def stamped(options: Any, counted: Collection[str] | None = None) -> dict[str, A
     Args:
         options: a section.
         counted: the names of those that do so this time; None: all that may.
+
+    Raises:
+        ValueError: a name that is no option.
     """
+    strange = set(counted or ()) - {field.name for field in dataclasses.fields(options)}
+    if strange:
+        raise ValueError(f"{type(options).__name__} has no option {', '.join(sorted(strange))}")
     return {
         field.name: _plain(getattr(options, field.name))
         for field in dataclasses.fields(options)

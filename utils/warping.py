@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from utils.geometry import pixel_grid, project, transform, unproject
 from utils.types import Camera, FloatArray
+
+_OUTSIDE = -9.0  # px
+_FOLDED = 1024
 
 
 def warp_depth(
@@ -100,29 +104,32 @@ def sample_depth(depth_mm: FloatArray, pixels: FloatArray, jump: float = 0.03) -
     background is the depth of nothing.
     """
     shape = pixels.shape[:-1]
-    columns = np.nan_to_num(pixels[..., 0].reshape(-1, 1), nan=-9.0).astype(np.float32)
-    rows = np.nan_to_num(pixels[..., 1].reshape(-1, 1), nan=-9.0).astype(np.float32)
+    columns = np.nan_to_num(pixels[..., 0].ravel(), nan=_OUTSIDE).astype(np.float32)
+    rows = np.nan_to_num(pixels[..., 1].ravel(), nan=_OUTSIDE).astype(np.float32)
     kernel = np.ones((3, 3), np.uint8)
     finite = np.nan_to_num(depth_mm, nan=0.0).astype(np.float32)
-    value = _remap(finite, columns, rows, cv2.INTER_LINEAR)
+    value = sample_map(finite, columns, rows, outside=0.0)
     holes = cv2.dilate((~np.isfinite(depth_mm)).astype(np.uint8), kernel).astype(np.float32)
     spread = cv2.dilate(finite, kernel) - cv2.erode(finite, kernel)
     jumps = (spread > jump * finite).astype(np.float32)
-    bad = _remap(np.maximum(holes, jumps), columns, rows, cv2.INTER_NEAREST, outside=1.0) > 0
+    bad = sample_map(np.maximum(holes, jumps), columns, rows, cv2.INTER_NEAREST, outside=1.0) > 0
     inside = (columns >= 0) & (columns <= depth_mm.shape[1] - 1) & (rows >= 0) & (rows <= depth_mm.shape[0] - 1)
     return np.where(inside & ~bad, value, np.nan).reshape(shape)
 
 
-def _remap(values: FloatArray, columns: FloatArray, rows: FloatArray, how: int, outside: float = 0) -> FloatArray:
-    # OpenCV's remap takes at most 32767 rows: long lists of pixels are folded.
-    count = len(columns)
-    width = 4096
-    padding = -count % width
-    folded = [
-        np.pad(part[:, 0], (0, padding), constant_values=-9.0).reshape(-1, width) for part in (columns, rows)
-    ]
-    found = cv2.remap(values, folded[0], folded[1], how, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)
-    return np.asarray(found, np.float32).ravel()[:count, None]
+def sample_map(
+    values: FloatArray, columns: FloatArray, rows: FloatArray, how: int = cv2.INTER_LINEAR, outside: float = np.nan
+) -> NDArray[np.float32]:
+    """Sample a map at places (h, w) or (n,), px: NaN beside anything unknown, `outside` beyond its border."""
+    count = columns.size
+    if columns.ndim == 1:  # OpenCV's remap takes pictures of at most 32767 rows: lists are folded
+        filling = -count % _FOLDED
+        columns, rows = (
+            np.pad(part, (0, filling), constant_values=_OUTSIDE).reshape(-1, _FOLDED) for part in (columns, rows)
+        )
+        return sample_map(values, columns, rows, how, outside).ravel()[:count]
+    found = cv2.remap(values, columns, rows, how, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)
+    return np.asarray(found, np.float32)
 
 
 def nearest_views(

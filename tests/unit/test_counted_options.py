@@ -10,6 +10,7 @@ from monocular import depth as monocular_stage
 from monocular.depth_source import MonocularOptions
 from stereo_prior import stereo as stereo_stage
 from stereo_prior.source import StereoOptions
+from utils.options import stamped
 from utils.stages import stage_record
 
 OTHER_STEREO = {
@@ -75,7 +76,7 @@ def test_a_monocular_stamp_holds_the_flags_of_its_own_source(
 
 def without_files(sources: dict[str, Any]) -> dict[str, Any]:
     """Return sources that depend on no file: there is none here."""
-    return {name: type(one)(one.prepare, options=one.options) for name, one in sources.items()}
+    return {name: type(one)(one.prepare, one.options) for name, one in sources.items()}
 
 
 def deciding(stage: Any, section: type, chosen: dict[str, Any], others: dict[str, Any]) -> set[str]:
@@ -86,3 +87,16 @@ def deciding(stage: Any, section: type, chosen: dict[str, Any], others: dict[str
         for name, value in others.items()
         if stage_record(stage, section(**chosen, **{name: value}), {}) != usual
     }
+
+
+@pytest.mark.parametrize(
+    ("section", "chooser", "others"),
+    [(StereoOptions, "stereo", OTHER_STEREO), (MonocularOptions, "monocular", OTHER_MONOCULAR)],
+)
+def test_no_flag_is_forgotten_here(section: type, chooser: str, others: dict[str, Any]) -> None:
+    assert set(stamped(section())) == {chooser, *others}
+
+
+def test_a_name_that_is_no_flag_is_a_mistake_in_the_code() -> None:
+    with pytest.raises(ValueError, match="monocular_itres"):
+        stamped(MonocularOptions(), {"monocular", "monocular_itres"})

@@ -22,7 +22,7 @@ from utils.errors import InputError
 from utils.geometry import invert_rigid
 from utils.images import write_rgb
 from utils.scene import Scene, load_poses, save_poses
-from utils.stages import STAMP
+from utils.stages import STAMP, stage_record
 from utils.types import FloatArray, Poses, Rig
 from utils.views import View, Views
 
@@ -68,9 +68,13 @@ class FirstRun:
                 write_npz(self.logs / "render" / "middle" / f"{name}.npz", **maps, opacity=opacity)
         scene = Scene(self.logs / "scene", rig, NAMES, TRAIN, TEST, rig.sides, images)
         scene.save({"hashes": {key: f"content of {key}" for key in images}})
-        for name in ("scene", "poses", "render"):
-            write_json(self.logs / name / STAMP, {"skipped": None})
+        self.stamp("scene")
+        self.stamp("poses", scene="scene made")
+        self.stamp("render", scene="scene made", poses="poses made")
         shutil.copytree(self.logs / "scene", self.second / "scene")
+
+    def stamp(self, name: str, skipped: str | None = None, **inputs: str) -> None:
+        write_json(self.logs / name / STAMP, {"hash": f"{name} made", "inputs": inputs, "skipped": skipped})
 
     def show(self, view: View, depth_mm: FloatArray) -> None:
         depth = depth_mm.astype(np.float32)
@@ -180,9 +184,36 @@ def test_flags_that_make_no_sense_are_refused_before_anything_runs(words: dict[s
 
 def test_a_run_whose_render_was_skipped_is_refused(first: FirstRun) -> None:
     stage.check(first.task().options)
-    write_json(first.logs / "render" / STAMP, {"skipped": "no field to render"})
+    first.stamp("render", "no field to render")
     with pytest.raises(InputError, match="render was skipped"):
         stage.check(first.task().options)
+
+
+@pytest.mark.parametrize("stage_name", ["scene", "poses"])
+def test_renders_of_another_split_or_other_poses_are_refused(stage_name: str, first: FirstRun) -> None:
+    stamp = read_json(first.logs / stage_name / STAMP)
+    write_json(first.logs / stage_name / STAMP, stamp | {"hash": "made again"})
+    with pytest.raises(InputError, match="do not belong together"):
+        stage.check(first.task().options)
+
+
+def test_a_run_that_is_gone_is_said_even_where_nothing_is_checked(first: FirstRun) -> None:
+    options = first.task().options
+    shutil.rmtree(first.logs)
+    with pytest.raises(InputError, match="no finished run"):
+        stage_record(stage.STAGE, options, {})
+
+
+def test_middle_views_that_disagree_are_not_called_missing(
+    first: FirstRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, depth_mm in first.middle.items():
+        file = first.logs / "render" / "middle" / f"{name}.npz"
+        if file.exists():
+            write_npz(file, rgb=np.load(file)["rgb"], depth_mm=1.06 * depth_mm, opacity=np.ones_like(depth_mm))
+    assert len(dense_views(first.task())) == 2 * len(TRAIN)
+    assert "agrees with those of the eyes" in caplog.text
+    assert "--render_middle" not in caplog.text
 
 
 def test_two_eyes_train_the_network_where_a_field_is_given(first: FirstRun) -> None:

@@ -181,6 +181,17 @@ def test_left_only_priors_use_training_observations_only(tmp_path: Path) -> None
     assert not (before / "right_1.npz").exists()
 
 
+def test_without_fusion_a_view_keeps_its_own_measurement(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    wrong = 1.02 * made.truth["left", "2"]
+    made.measure("left", "2", wrong)
+    tissue = load_maps(tmp_path / "scene" / "masks", "left", "2")["tissue"]
+    alone = load_maps(made.run("alone", no_fusion=True), "left", "2")["depth_mm"]
+    np.testing.assert_allclose(alone[tissue], wrong[tissue], rtol=1e-5)
+    fused = load_maps(made.run("fused"), "left", "2")["depth_mm"]
+    assert np.median(np.abs(fused / wrong - 1)[tissue]) > 0.005, "the other views drew it towards the truth"
+
+
 def test_a_wrong_right_pose_shows_as_a_large_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made = Made(tmp_path)
     good = load_maps(made.run("good", topk=8), "right", "2")["error"]

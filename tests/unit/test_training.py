@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +41,26 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path) -> 
     assert steps == ["step", *map(str, range(20))]
 
 
-@pytest.mark.parametrize("factor", [torch.nan, 1e38], ids=["loss", "gradient"])
-def test_a_diverged_training_says_so_and_leaves_the_weights(factor: float, tmp_path: Path) -> None:
+def no_loss(weight: Tensor) -> Tensor:
+    return weight.sum() * torch.nan
+
+
+def no_gradient(weight: Tensor) -> Tensor:
+    return (0.0 * weight).sqrt().sum()  # 0, with an infinite slope
+
+
+@pytest.mark.parametrize(("loss_of", "said"), [(no_loss, "a loss of nan"), (no_gradient, "a loss of 0.0")])
+def test_a_diverged_training_says_so_and_leaves_the_weights(
+    loss_of: Callable[[Tensor], Tensor], said: str, tmp_path: Path
+) -> None:
     network = nn.Linear(1, 1)
+    nn.init.ones_(network.weight)
     before = network.weight.clone()
     schedule = Schedule(3, 1.0, 0, 1, flag="--toy_rate")
     with pytest.raises(InputError, match="diverged at step 0") as refused:
-        run_steps(network, "toy", lambda _: (network.weight * factor).square().sum().sqrt(), schedule, tmp_path)
+        run_steps(network, "toy", lambda _: loss_of(network.weight), schedule, tmp_path)
     assert "lower --toy_rate" in str(refused.value)
+    assert said in str(refused.value)
     torch.testing.assert_close(network.weight, before)
 
 
