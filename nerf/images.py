@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,6 +24,9 @@ NARROWER = (20, 20)
 THOROUGH = (48, 47)
 WIDEST_SPREAD = 0.02
 FEWEST_RAYS = 256
+# Images are searched at every second row and column first. Where the surface found there is smooth, its depth
+# differing by less than this share, the pixels between look closely at once; elsewhere each searches for itself.
+STRIDE, SMOOTH = 2, 0.015
 
 
 @dataclass(frozen=True)
@@ -61,25 +66,70 @@ def render_image(
         torch.from_numpy(smooth_normals(unrefined_mm, cameras.matrices[view]).astype(np.float32)).reshape(-1, 3)
         @ rotation.T
     )
-    parts = []
-    for start in range(0, height * width, chunk):
-        pixels = torch.arange(start, min(start + chunk, height * width))
+
+    def rays_of(pixels: torch.Tensor) -> Rays:
         places = (pixels % width).float(), (pixels // width).float()
-        rays = cameras.rays(torch.full_like(pixels, view), *places, normals[pixels])
-        parts.append(render_rays(model, rays.to(device), flat[pixels].to(device), gain).cpu())
+        return cameras.rays(torch.full_like(pixels, view), *places, normals[pixels]).to(device)
+
+    known = _between_coarse(_coarse_surface(model, rays_of, guide_mm, chunk), (height, width))
+    parts = []
+    for pixels in torch.arange(height * width).split(chunk):
+        found = known[0][pixels].to(device), known[1][pixels].to(device)
+        parts.append(render_rays(model, rays_of(pixels), flat[pixels].to(device), gain, found).cpu())
     values = torch.cat(parts).numpy().reshape(height, width, 7)
     rgb = np.rint(values[..., :3].clip(0.0, 1.0) * 255.0).astype(np.uint8)
     depth, median, spread, opacity = (np.ascontiguousarray(values[..., 3 + k]) for k in range(4))
     return RenderedImage(rgb, depth, median, spread, opacity)
 
 
+def _coarse_surface(
+    model: SceneModel, rays_of: Callable[[torch.Tensor], Rays], guide_mm: FloatArray, chunk: int
+) -> FloatArray:
+    """Return the depth of the surface at every second row and column, mm; NaN where nothing was found."""
+    height, width = guide_mm.shape
+    pixels = torch.arange(height * width).view(height, width)[::STRIDE, ::STRIDE].reshape(-1)
+    flat = torch.from_numpy(np.ascontiguousarray(guide_mm, np.float32)).ravel()
+    device = model.lamp_left.device
+    found = []
+    for part in pixels.split(chunk):
+        rays = rays_of(part)
+        guide = flat[part].to(device)
+        found.append(_search(model, rays, _around(guide), model.box.bounds(rays), SEARCH)[0].cpu())
+    shape = -(-height // STRIDE), -(-width // STRIDE)
+    return torch.cat(found).numpy().reshape(shape)
+
+
+def _between_coarse(coarse_mm: FloatArray, shape: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return depth and spread (n,) of all pixels where the coarse surface around is smooth; NaN elsewhere."""
+    kernel = np.ones((3, 3), np.uint8)
+    depth = np.nan_to_num(coarse_mm, nan=0.0).astype(np.float32)
+    range_mm = cv2.dilate(depth, kernel) - cv2.erode(depth, kernel)  # 0 beside an unknown one makes it large
+    columns, rows = np.meshgrid(*(np.arange(size, dtype=np.float32) / STRIDE for size in shape[::-1]))
+    fine, spread = (
+        cv2.remap(values, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for values in (depth, 0.5 * range_mm)
+    )
+    smooth = (fine > 0) & (spread < SMOOTH * fine)
+    return tuple(
+        torch.from_numpy(np.where(smooth, values, np.nan).astype(np.float32)).ravel() for values in (fine, spread)
+    )  # type: ignore[return-value]
+
+
 @torch.no_grad()
-def render_rays(model: SceneModel, rays: Rays, guide: torch.Tensor, gain: float | None) -> torch.Tensor:
+def render_rays(
+    model: SceneModel,
+    rays: Rays,
+    guide: torch.Tensor,
+    gain: float | None,
+    known: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> torch.Tensor:
     """Return (n, 7): rgb, depth, median depth, spread, opacity of rays whose surface is expected at `guide` (n,).
 
-    `gain` is the exposure; None: the learned one of the rays' training frames.
+    Args:
+        gain: the exposure; None: the learned one of the rays' training frames.
+        known: depth and spread (n,) of the surface where a search for it can be left out, NaN elsewhere.
     """
-    surface, spread, bounds = _located(model, rays, guide)
+    surface, spread, bounds = _located(model, rays, guide, known)
     sigma = torch.maximum(torch.minimum(spread, WIDEST_SPREAD * surface), 0.003 * surface)
     z = guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None)
     gains = None if gain is None else torch.full_like(bounds[0], gain)
@@ -102,20 +152,44 @@ def find_surface(model: SceneModel, rays: Rays, guide: torch.Tensor) -> torch.Te
 
 
 def _located(
-    model: SceneModel, rays: Rays, guide: torch.Tensor
+    model: SceneModel, rays: Rays, guide: torch.Tensor, known: tuple[torch.Tensor, torch.Tensor] | None = None
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Return depth and spread (n,) of the surface, searched for around `guide` and again where that was not
-    enough, and the bounds of the rays.
+    """Return depth and spread (n,) of the surface, and the bounds of the rays.
+
+    It is searched for around `guide` where it is not known, and again where that was not enough.
     """
     bounds = model.box.bounds(rays)
-    surface, spread = _search(model, rays, Guide(guide, 0.02 * guide, 0.06 * guide), bounds, SEARCH)
+    if known is None:
+        return *_searched(model, rays, guide, bounds), bounds
+    unknown = torch.nonzero(torch.isnan(known[0]))[:, 0]
+    if not len(unknown):
+        return *known, bounds
+    unknown = _filled_up(unknown)
+    part = bounds[0][unknown], bounds[1][unknown]
+    found = _searched(model, rays.chosen(unknown), guide[unknown], part)
+    surface, spread = (old.index_copy(0, unknown, new) for old, new in zip(known, found, strict=True))
+    return surface, spread, bounds
+
+
+def _searched(
+    model: SceneModel, rays: Rays, guide: torch.Tensor, bounds: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    surface, spread = _search(model, rays, _around(guide), bounds, SEARCH)
     missed = torch.isnan(surface)
     surface, spread = _search_again(
         model, rays, bounds, (surface, spread), ~missed & (spread > WIDEST_SPREAD * surface)
     )
     expected = torch.where(missed, guide, surface), torch.where(missed, 0.02 * guide, spread)
-    surface, spread = _search_again(model, rays, bounds, expected, missed, THOROUGH)
-    return surface, spread, bounds
+    return _search_again(model, rays, bounds, expected, missed, THOROUGH)
+
+
+def _around(guide: torch.Tensor) -> Guide:
+    return Guide(guide, 0.02 * guide, 0.06 * guide)
+
+
+def _filled_up(chosen: torch.Tensor) -> torch.Tensor:
+    """Return indices of rays, some of them twice: products of very few rows round differently from run to run."""
+    return torch.cat([chosen, chosen[:1].expand(-len(chosen) % FEWEST_RAYS)])
 
 
 def _search(
@@ -153,8 +227,7 @@ def _search_again(
     chosen = torch.nonzero(which)[:, 0]
     if not len(chosen):
         return surface, spread
-    # Filled up with rays done twice: products of very few rows round differently from run to run.
-    chosen = torch.cat([chosen, chosen[:1].expand(-len(chosen) % FEWEST_RAYS)])
+    chosen = _filled_up(chosen)
     guide = Guide(surface[chosen], spread[chosen], 3.0 * spread[chosen])
     found = _search(model, rays.chosen(chosen), guide, (bounds[0][chosen], bounds[1][chosen]), counts)
     hit = torch.isfinite(found[0])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nerf import images
 from nerf.compositing import composite_surface, interval_edges
-from nerf.images import render_rays
+from nerf.images import _between_coarse, render_rays
 from nerf.rays import Rays
 from nerf.views import DOUBTFUL, View, usual_confidence
 from utils.artifacts import save_maps
@@ -74,3 +74,21 @@ def test_confidence_is_judged_beside_what_is_usual(tmp_path: Path, level: float)
     usual = usual_confidence(tmp_path, views)
     assert usual == pytest.approx(level)
     assert 0.3 * level < DOUBTFUL * usual < level
+
+
+def test_between_coarse_pixels_a_smooth_surface_is_known_and_an_edge_is_searched() -> None:
+    height, width = 41, 60
+    columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    plane = 80.0 + 0.1 * columns - 0.05 * rows
+    depth, spread = (part.reshape(height, width) for part in _between_coarse(plane[::2, ::2], (height, width)))
+    inner = (slice(4, -4), slice(4, -4))
+    np.testing.assert_allclose(depth[inner], plane[inner], rtol=1e-5)
+    assert (spread[inner] >= 0.29).all(), "it covers the slope over the pixels around"
+    edge = plane.copy()
+    edge[:, 30:] += 20.0
+    edge[10:14, 10:14] = np.nan
+    found = torch.isfinite(_between_coarse(edge[::2, ::2], (height, width))[0].reshape(height, width))
+    assert not found[2:-2, 28:32].any()
+    assert not found[10:14, 10:14].any()
+    assert found[20:-2, 2:24].all()
+    assert found[2:-2, 36:-2].all()
