@@ -123,10 +123,8 @@ def sample_map(
     """Sample a map at places (h, w) or (n,), px: NaN beside anything unknown, `outside` beyond its border."""
     count = columns.size
     if columns.ndim == 1:  # OpenCV's remap takes pictures of at most 32767 rows: lists are folded
-        filling = -count % _FOLDED
-        columns, rows = (
-            np.pad(part, (0, filling), constant_values=_OUTSIDE).reshape(-1, _FOLDED) for part in (columns, rows)
-        )
+        filling = np.full(-count % _FOLDED, _OUTSIDE, np.float32)
+        columns, rows = (np.concatenate([part, filling]).reshape(-1, _FOLDED) for part in (columns, rows))
         return sample_map(values, columns, rows, how, outside).ravel()[:count]
     found = cv2.remap(values, columns, rows, how, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)
     return np.asarray(found, np.float32)
