@@ -44,34 +44,35 @@ def main(argv: Sequence[str]) -> int:
         network, work, width, height = given.one.split(",")
         sys.stdout.write(f"{measure(network, work, int(width), int(height)):.2f} {peak_memory_mb():.0f}\n")
         return 0
-    rows = []
+    rows: list[Sequence[str]] = []
     try:
         for size in given.sizes:
             width, height = (int(number) for number in size.split("x"))
             for network in given.networks:
                 for work in ("measuring", "training") if network != "anynet" else ("measuring",):
-                    seconds, memory = _in_a_process(f"{network},{work},{width},{height}")
-                    rows.append((network, size, work, seconds, memory))
+                    rows.append((network, size, work, *_in_a_process(f"{network},{work},{width},{height}")))
                     sys.stdout.write(" ".join(rows[-1]) + "\n")
+                    _write(given.out, setting.command_line("network_cost.py", argv), rows)
     except InputError as error:
         sys.stderr.write(f"\nerror: {error}\n")
         return 2
-    table = setting.markdown_rows([HEAD, *rows])
+    return 0
+
+
+def _write(out: Path, command: str, rows: Sequence[Sequence[str]]) -> None:
     notes = (
         "One eye measured, or one step of training (forwards, backwards, Adam), the second of two; peak of the "
         "whole process, Python and PyTorch included. The number behind `sttr` is `--sttr_stride`, px between its "
         f"tokens. Disparities up to {LARGEST_SHARE:.0%} of the width."
     )
-    head = ["# Cost of the stereo networks", "", f"- `{setting.command_line('network_cost.py', argv)}`"]
-    text = "\n".join([*head, f"- {setting.machine()}", "", notes, "", *table, ""])
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "network_cost.md").write_text(text)
-    return 0
+    head = ["# Cost of the stereo networks", "", f"- `{command}`", f"- {setting.machine()}", "", notes, ""]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "network_cost.md").write_text("\n".join([*head, *setting.markdown_rows([HEAD, *rows]), ""]))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "", allow_abbrev=False)
-    usual = ["pam", "anynet", "sttr5", "sttr4", "sttr3", "sttr2"]
+    usual = ["pam", "anynet", "sttr5", "sttr4", "sttr3"]
     parser.add_argument("--networks", nargs="+", default=usual, help=f"default {' '.join(usual)}")
     parser.add_argument("--sizes", nargs="+", default=["320x256", "640x512"], help="default 320x256 640x512")
     parser.add_argument("--out", type=Path, default=setting.RESULTS, help="folder for the table")
