@@ -24,8 +24,8 @@ class MonocularOptions:
 
     monocular: str = option(
         "auto",
-        "depth from single images; auto: small for one eye, none for two; small: trained on the scene; "
-        "depth_anything, dpt: pretrained; files: --monocular_path",
+        "depth from single images; auto: small for one eye or with --ns_path, else none; small: trained on the "
+        "scene; depth_anything, dpt: pretrained; files: --monocular_path",
         choices=CHOICES,
     )
     monocular_path: str = option(
@@ -48,6 +48,8 @@ class MonocularOptions:
     datadir: str = option(
         "", "dataset folder with l/images, calib.yaml and, for two eyes, r/images", affects_result=False
     )
+    expname: str = option("", "name of the experiment: its folder under basedir", affects_result=False)
+    basedir: str = option("./logs", "folder of all experiments", affects_result=False)
     image_dir: str = option(
         "images",
         "folder of the images inside l and r: images or rectify",

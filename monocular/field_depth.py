@@ -69,6 +69,8 @@ def check_field(options: MonocularOptions) -> None:
             expected="--monocular small",
             do="choose small, or leave --ns_loss_weight and --ns_path out",
         )
+    if path and Path(path).resolve() == (Path(options.basedir) / options.expname).resolve():
+        raise _own_folder(Path(path))
     field_files(options)
 
 
@@ -125,7 +127,11 @@ def dense_views(task: Task) -> list[DenseView]:
     if not middle and (root / "render" / "middle").is_dir():
         log.warning("monocular: no view of %s half-way between the eyes agrees with those of the eyes", root)
     elif not middle and field.views.scene.rig.stereo:
-        log.warning("monocular: %s has no views half-way between the eyes (--render_middle)", root)
+        log.warning(
+            "monocular: %s has no views half-way between the eyes: the network learns from those at the eyes "
+            "alone (run the first with --render_middle for more)",
+            root,
+        )
     if not found:
         raise InputError(
             f"--ns_path {root} gives no depth to learn from",
@@ -142,18 +148,29 @@ def _refuse_foreign(root: Path, task: Task) -> None:
     other = [key for key, value in there["hashes"].items() if here["hashes"].get(key, value) != value]
     strange = sorted(set(there["names"]) - set(here["names"]))
     if root.resolve() == task.work.resolve().parent:
-        found = "this run's own folder: each run would change what it learns from"
-    elif other or strange:
-        found = f"other images ({', '.join([*strange, *other][:3])})"
-    elif tested:
-        found = f"a field trained with frame {tested[0]}, which is a test frame here: its score would be no test"
-    else:
-        return
-    raise InputError(
+        raise _own_folder(root)
+    if other or strange:
+        raise InputError(
+            f"--ns_path {root} is a run of another dataset",
+            found=f"other images ({', '.join([*strange, *other][:3])})",
+            expected="the same images",
+            do="give a run with the same --datadir, --image_dir and --factor",
+        )
+    if tested:
+        raise InputError(
+            f"--ns_path {root} has seen a test image",
+            found=f"a field trained with frame {tested[0]}, a test frame here: its score would be no test",
+            expected="the same test frames in both runs",
+            do="run the first again with the train.txt and test.txt of this one",
+        )
+
+
+def _own_folder(root: Path) -> InputError:
+    return InputError(
         f"--ns_path {root} does not fit this run",
-        found=found,
-        expected="another run of the same dataset with the same test frames",
-        do="give a run with the same --datadir, --image_dir and --llffhold",
+        found="this run's own folder: each run would change what it learns from",
+        expected="another run of the same dataset",
+        do="give this run another --expname",
     )
 
 

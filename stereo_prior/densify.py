@@ -105,7 +105,7 @@ def draw_dense(left: Image, dense: Matches) -> Image:
     if len(dense.score) == 0:
         return picture
     difference_px = dense.pixels_left[:, 0] - dense.pixels_right[:, 0]
-    colours = coloured(difference_px[None], *limits(difference_px))[0]
+    colours = coloured(-difference_px[None], *limits(-difference_px))[0]  # near is blue, as in depth
     # whole pixels of the rectified image lie between those of the original: no gaps
     for shift in ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)):
         columns, rows = np.rint(dense.pixels_left + np.array(shift)).astype(int).T

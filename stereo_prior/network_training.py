@@ -76,6 +76,8 @@ def ready(
         load_weights(network, Path(weights))
     if options.depth_N_iters:
         began = time.monotonic()
+        start = Path(weights).name if weights else "random weights"
+        log.info("stereo: %s learns from this scene, %d steps from %s", called, options.depth_N_iters, start)
         learn(network, Schedule(options.depth_N_iters, options.depth_lrate, options.seed, options.depth_i_weights))
         log.info("stereo: %s trained %d steps in %.0f s", called, options.depth_N_iters, time.monotonic() - began)
     return network.eval()

@@ -90,7 +90,11 @@ def run(
         write_table(out / "alignment.csv", given.rows)
         fused = Path(scratch) / "fused"
         helpers, carvings = (0, 0) if options.no_fusion else (_HELPERS, _CARVINGS)
-        each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, helpers, fused))
+        filled = each(views.all(), "prior, fusing", lambda view: _fuse_view(given, view, helpers, fused))
+        by = "along monocular depth" if shapes.fits else "from around"
+        log.info(
+            "prior: %.1f %% of the tissue was measured by no view; it is filled %s", 100 * np.mean(filled), by
+        )
 
         read = _reader(fused)
         for number in range(carvings):
@@ -104,7 +108,7 @@ def run(
             "prior: only %.0f %% of the views that see a point agree on its depth: check poses and rig",
             100 * agreement,
         )
-    checked = f", median multi-view error {100 * error:.2f} %" if np.isfinite(error) else ""
+    checked = f", fused views agree to {100 * error:.2f} %" if np.isfinite(error) else ""
     unit = "" if views.poses is None or views.poses.metric else f" ({views.poses.unit})"
     return f"{len(finished)} views, {100 * share:.1f} % of the tissue known{checked}{unit}"
 
@@ -126,8 +130,12 @@ def _means(values: Sequence[tuple[float, float, float]]) -> list[float]:
     return [float(np.mean(one[np.isfinite(one)])) if np.isfinite(one).any() else float("nan") for one in columns]
 
 
-def _fuse_view(given: Input, view: View, count: int, fused: Path) -> None:
-    """Fuse a view's own depth with that of `count` views that may help it, and the other eye; 0: with none."""
+def _fuse_view(given: Input, view: View, count: int, fused: Path) -> float:
+    """Fuse a view's own depth with that of `count` views that may help it, and the other eye; 0: with none.
+
+    Returns:
+        Which share of the tissue none of them measured, so that it was filled.
+    """
     views, own = given.views, given.own(view)
     neighbours = []
     for other in views.helpers(view, _typical_depth(given, view), count) if count else ():
@@ -141,6 +149,7 @@ def _fuse_view(given: Input, view: View, count: int, fused: Path) -> None:
     agreement = np.where(filled, 0, found.agreement)
     depth_mm, sigma_mm = (np.where(tissue, values, np.nan) for values in (depth.depth_mm, depth.sigma_mm))
     save_maps(fused, view.side, view.name, depth_mm=depth_mm, sigma_mm=sigma_mm, agreement=agreement)
+    return float(filled[tissue].mean()) if tissue.any() else 0.0
 
 
 def _carve_view(given: Input, fused: Callable[[View], Fused], carved: Path, view: View) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,12 @@ SOURCES: dict[str, Source] = {
 }
 
 
+log = logging.getLogger("specula")
+
+# The flag without which a source is not meant: given without its source, it was forgotten.
+_OWN_PATHS = {"files": "stereo_path", "pam": "pam_weights", "sttr": "sttr_weights", "anynet": "anynet_weights"}
+
+
 def chosen_sources(options: StereoOptions) -> list[str]:
     """Return the names of the sources asked for. Raises InputError for an unknown one."""
     names = list(dict.fromkeys(name.strip() for name in options.stereo.split(",") if name.strip()))
@@ -50,7 +57,11 @@ def chosen_sources(options: StereoOptions) -> list[str]:
 
 def check(options: StereoOptions) -> None:
     """Refuse an unknown source, or one whose files are missing, before anything runs."""
-    for name in chosen_sources(options):
+    names = chosen_sources(options)
+    for source, flag in _OWN_PATHS.items():
+        if getattr(options, flag) and source not in names:
+            log.warning("stereo: --%s is not used: --stereo %s has no %s", flag, options.stereo, source)
+    for name in names:
         SOURCES[name].check(options)
 
 

@@ -34,7 +34,8 @@ class _ThroughTqdm(logging.Handler):
     """Print log lines without tearing progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(prefix + self.format(record), file=sys.stderr)
 
 
 def open_experiment(options: ExperimentOptions) -> tuple[Path, logging.Logger]:

@@ -247,3 +247,9 @@ def test_right_from_the_middle_is_left_from_the_middle_mirrored() -> None:
     distance = [np.linalg.norm(invert_rigid(one)[:3, 3]) for one in (left_from_middle, right_from_middle)]
     assert distance[0] == pytest.approx(distance[1])
     assert left_from_middle[2, 2] == pytest.approx(right_from_middle[2, 2]), "both eyes turn by as much"
+
+
+def test_the_own_folder_is_refused_before_anything_runs(first: FirstRun) -> None:
+    options = replace(first.task().options, basedir=str(first.logs.parent), expname=first.logs.name)
+    with pytest.raises(InputError, match="own folder"):
+        stage.check(options)

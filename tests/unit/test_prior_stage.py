@@ -137,7 +137,7 @@ def test_exact_depth_stays_exact_in_every_view(tmp_path: Path) -> None:
     assert row["source"] == "sgbm"
     assert row["applied"] == "False"
     assert float(row["scale"]) == pytest.approx(1, abs=2e-3)
-    assert "median multi-view error" in made.summary
+    assert "fused views agree" in made.summary
 
 
 def test_a_test_frame_enters_nothing_but_its_own_prior(tmp_path: Path) -> None:

@@ -167,3 +167,11 @@ def test_missing_weights_are_said_whatever_stages_run() -> None:
         with pytest.raises(InputError, match="no such file"):
             stage.files(options)
     assert stage.files(StereoOptions(stereo="anynet")) == []
+
+
+def test_a_path_whose_source_was_forgotten_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    stage.check(StereoOptions(stereo_path="maps"))
+    assert "--stereo_path is not used: --stereo sgbm has no files" in caplog.text
+    caplog.clear()
+    stage.check(StereoOptions())
+    assert caplog.text == ""
