@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +25,10 @@ from utils.stages import STAMP, stage_record
 from utils.types import FloatArray, Poses, Rig
 from utils.views import View, Views
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES, TRAIN, TEST = ("1", "2", "3", "4"), ("1", "3", "4"), ("2",)
 BORDER_PX = 6  # of every image is no tissue
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class FirstRun:

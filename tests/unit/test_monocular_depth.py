@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,17 +30,10 @@ from utils.scene import Scene
 from utils.sparse_depth import SparseDepth, cleaned
 from utils.views import View, Views
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RIG = parallel_rig(96, 80)
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The networks are too small for two threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_loss_by_hand() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
@@ -190,6 +191,23 @@ def test_without_fusion_a_view_keeps_its_own_measurement(tmp_path: Path) -> None
     np.testing.assert_allclose(alone[tissue], wrong[tissue], rtol=1e-5)
     fused = load_maps(made.run("fused"), "left", "2")["depth_mm"]
     assert np.median(np.abs(fused / wrong - 1)[tissue]) > 0.005, "the other views drew it towards the truth"
+
+
+def test_what_other_views_see_through_is_carved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Made(tmp_path)
+    truth = made.truth["left", "2"]
+    wide = cv2.erode(truth, np.ones((5, 5), np.uint8))
+    wrong = truth > 1.04 * wide
+    made.measure("left", "2", np.where(wrong, wide, truth))
+    monkeypatch.setattr(stage, "_HELPERS", 0)  # fusion itself would mend a single view
+
+    def error(called: str) -> float:
+        depth_mm = load_maps(made.run(called), "left", "2")["depth_mm"]
+        return float(np.nanmean(np.abs(depth_mm / truth - 1)[wrong]))
+
+    carved = error("carved")
+    monkeypatch.setattr(stage, "_CARVINGS", 0)
+    assert carved < 0.3 * error("left alone")
 
 
 def test_a_wrong_right_pose_shows_as_a_large_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
