@@ -27,8 +27,8 @@ def render_middle(
     guides: tuple[TrainingDepth, TrainingDepth],
     chunk: int,
     out: Path,
-) -> int:
-    """Render the virtual middle camera of every training frame that has a pose; return how many there are.
+) -> None:
+    """Render the virtual middle camera of every training frame that has a pose.
 
     Each frame's `middle/<frame>.npz` holds rgb (h, w, 3) uint8, depth_mm, depth_std_mm and opacity (h, w).
 
@@ -68,4 +68,3 @@ def render_middle(
         )
         depth = np.where(image.opacity >= 0.5, image.depth_mm, np.nan)
         write_rgb(out / "pictures" / f"middle_{name}.png", np.hstack([image.rgb, colour_depth(depth)]))
-    return len(names)
