@@ -164,7 +164,7 @@ def race(name: str, options: NerfOptions, folder: Path, given: argparse.Namespac
     heldout = HeldOut(dataset, placed, given.score_rays)
     loading_s, scoring_s, seconds = time.monotonic() - began, 0.0, 0.0
     # The baseline gets the better of the product's renderer and its own samples: it is trained for the latter.
-    scores = [as_product] if options.field == "planes" else [as_product, as_trained]
+    scores = [as_product] if options.surface else [as_product, as_trained]
     curve: list[Point] = []
     with tqdm(desc=name, unit="step") as bar:
         while trainer.step < options.N_iters and seconds < budget_s:

@@ -1,15 +1,20 @@
-"""A fixed random set of held-out tissue pixels, and a model's PSNR on them."""
+"""A fixed random set of held-out tissue pixels, and a model's scores on them: PSNR, and depth against truth."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.depth_metrics import depth_metrics
+from evaluation.image_metrics import psnr, unit_range
+from evaluation.options import EvaluationOptions
+from evaluation.truth import load_lenses, read_truth
 from nerf.guidance import TrainingDepth
 from nerf.images import render_rays
 from nerf.sampling import Guide, guided_samples, uniform
@@ -20,15 +25,31 @@ from utils.errors import InputError
 from utils.scene import Scene
 from utils.types import FloatArray, Poses
 
-# (trainer, pool of the test views, its pixels (n,), exposure) to rgb (n, 3).
+# (trainer, pool of the test views, its pixels (n,), exposure) to rgb, z-depth in mm and opacity (n, 5).
 Render = Callable[[Trainer, PixelPool, Tensor, float], Tensor]
+OPAQUE = 0.5  # a ray that is less opaque has met no surface: its depth is unknown, as in the evaluation
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over the views, as in the evaluation: PSNR of 8-bit colours, dB, and raw depth; NaN: not known."""
+
+    psnr_tissue: float
+    psnr_no_highlight: float
+    abs_rel: float
+    coverage: float
 
 
 class HeldOut:
     """Pixels of the test views of both eyes, as many of each view, the same for every model."""
 
-    def __init__(self, dataset: Scene, placed: Poses, count: int) -> None:
-        """Choose about `count` tissue pixels. Raises InputError where there is no test view to score."""
+    def __init__(
+        self, dataset: Scene, placed: Poses, count: int, evaluation: EvaluationOptions | None = None
+    ) -> None:
+        """Choose about `count` tissue pixels; `evaluation` says where the truth of their depth is.
+
+        Raises InputError where there is no test view to score.
+        """
         self.dataset, self.placed = dataset, placed
         self.views: list[View] = [
             (side, name) for side in dataset.sides for name in dataset.test if placed.placed(name)
@@ -46,22 +67,40 @@ class HeldOut:
             tissue = np.flatnonzero(dataset.masks(*view)[0])
             chosen = random.choice(tissue, min(count // len(self.views), len(tissue)), replace=False)
             self.pixels.append(torch.from_numpy(chosen))
+        self.truth_mm = [np.full(len(chosen), np.nan) for chosen in self.pixels]
+        if evaluation is not None:
+            self.truth_mm = [self._truth_mm(evaluation, index) for index in range(len(self.views))]
         self._pool: PixelPool | None = None
 
-    @torch.no_grad()
+    def _truth_mm(self, evaluation: EvaluationOptions, index: int) -> FloatArray:
+        """Return the true depth (n,) of one view's pixels, mm; NaN where it is unknown."""
+        truth_mm = read_truth(evaluation, self.dataset, load_lenses(self.dataset.folder), *self.views[index])
+        chosen = self.pixels[index].numpy()
+        return np.full(len(chosen), np.nan) if truth_mm is None else truth_mm.ravel()[chosen]
+
     def score(self, trainer: Trainer, render: Render) -> float:
-        """Return PSNR in dB of 8-bit colours, the mean over views as in the evaluation."""
+        """Return PSNR on tissue in dB of 8-bit colours, the mean over views as in the evaluation."""
+        return self.scores(trainer, render).psnr_tissue
+
+    @torch.no_grad()
+    def scores(self, trainer: Trainer, render: Render) -> Scores:
+        """Return all scores of a model as it is now."""
         pool = self._pool_for(trainer)
-        scores = []
+        tissue, no_highlight, depths = [], [], []
         for index, (_, name) in enumerate(self.views):
             pixels = self.pixels[index] + pool.starts[index]
             model, position = trainer.model, float(self.dataset.names.index(name))
             gain = model.exposure.gain_at(position) if model.use_exposure else 1.0
-            rgb = render(trainer, pool, pixels, gain).cpu().double()
-            stored = torch.round(rgb.clamp(0.0, 1.0) * 255.0)
-            squared = (((stored - pool.rgb[pixels].double()) / 255.0) ** 2).mean()
-            scores.append(float(-10.0 * torch.log10(squared)))
-        return float(np.mean(scores))
+            found = render(trainer, pool, pixels, gain).cpu().double().numpy()
+            stored = np.rint(found[:, :3].clip(0.0, 1.0) * 255.0) / 255.0
+            recorded, plain = unit_range(pool.rgb[pixels].numpy()), ~pool.highlight[pixels].numpy()
+            everywhere = np.ones_like(plain)
+            tissue.append(psnr(stored, recorded, everywhere))
+            no_highlight += [psnr(stored, recorded, plain)] if plain.any() else []
+            depth_mm = np.where(found[:, 4] < OPAQUE, np.nan, found[:, 3])
+            depths.append(depth_metrics(depth_mm, self.truth_mm[index], everywhere))
+        errors, coverages = ([one[key] for one in depths if key in one] for key in ("abs_rel", "coverage"))
+        return Scores(*(_mean(values) for values in (tissue, no_highlight, errors, coverages)))
 
     def _pool_for(self, trainer: Trainer) -> PixelPool:
         """Return the test views with depth projected from the training views, as it was at the first call."""
@@ -98,6 +137,10 @@ class HeldOut:
             )
 
 
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
 def _like(depth_mm: FloatArray, value: float) -> FloatArray:
     return np.full(depth_mm.shape, value, np.float32)
 
@@ -105,7 +148,8 @@ def _like(depth_mm: FloatArray, value: float) -> FloatArray:
 def as_product(trainer: Trainer, pool: PixelPool, pixels: Tensor, gain: float) -> Tensor:
     """Render as the stage `render` does: find the surface, then look closely."""
     rays, expected = pool.rays(pixels).to(trainer.device), pool.depth[pixels].to(trainer.device)
-    return render_rays(trainer.model, rays, expected, gain)[:, :3]
+    values = render_rays(trainer.model, rays, expected, gain)
+    return torch.cat([values[:, :4], values[:, 6:]], dim=1)
 
 
 def as_trained(trainer: Trainer, pool: PixelPool, pixels: Tensor, gain: float) -> Tensor:
@@ -119,4 +163,5 @@ def as_trained(trainer: Trainer, pool: PixelPool, pixels: Tensor, gain: float) -
         z = guided_samples(guide, *bounds, (guided, free), None)
     else:
         z = uniform(*bounds, free, None)
-    return trainer.model.render(rays, z, bounds, torch.full_like(bounds[0], gain)).rgb
+    found = trainer.model.render(rays, z, bounds, torch.full_like(bounds[0], gain))
+    return torch.cat([found.rgb, found.geometry.depth[:, None], found.geometry.opacity[:, None]], dim=1)

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+# Opacity below which nothing was seen.
+LEAST = 1e-6
+
 
 @dataclass(frozen=True)
 class Composite:
@@ -99,7 +102,7 @@ def _stopping_share(s: Tensor) -> Tensor:
 
 def _summary(weights: Tensor, z: Tensor, gap: Tensor) -> Composite:
     opacity = weights.sum(1)
-    safe = opacity.clamp_min(1e-6)
+    safe = opacity.clamp_min(LEAST)
     depth = (weights * z).sum(1) / safe
     variance = (weights * (z - depth[:, None]) ** 2).sum(1) / safe
     spread = variance.clamp_min(1e-12).sqrt()

@@ -6,12 +6,14 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.compiled import INNER, KERNEL
+
 Map = NDArray[np.float32]
 
 HALF_WINDOW_PX = 2
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**KERNEL)
 def decorrelations(mine, judges, turned, shifts, depths, noise, best_share):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Return (k, h, w): 1 - correlation of a view with its judges, the mean over those that fit best.
 
@@ -37,7 +39,7 @@ def decorrelations(mine, judges, turned, shifts, depths, noise, best_share):  # 
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**KERNEL)
 def _warp(image, turned, shift, depth, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Write the image's values, bilinear, where the view's pixels land at their depths; NaN outside."""
     rows, columns = image.shape
@@ -61,7 +63,7 @@ def _warp(image, turned, shift, depth, out):  # type: ignore[no-untyped-def]  # 
             out[r, c] = upper + v * (lower - upper)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@numba.njit(**INNER)
 def _add_row(first, second, row, sign, n, a, b, aa, bb, ab):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Add a row's sums to those of the columns, or take them away."""
     for c in range(first.shape[1]):
@@ -77,7 +79,7 @@ def _add_row(first, second, row, sign, n, a, b, aa, bb, ab):  # type: ignore[no-
         ab[c] += weight * x * y
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**KERNEL)
 def _correlate(first, second, noise, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Write 1 - normalised cross-correlation over windows of which at least half is known in both.
 
@@ -128,7 +130,7 @@ def _correlate(first, second, noise, out):  # type: ignore[no-untyped-def]  # pr
             out[r, c] = 1.0 - (ab0 * share - mean_a * mean_b) / np.sqrt(variances)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**KERNEL)
 def _count(cost, count, total, worst, second):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Add a judge's costs (h, w) to what is known of all: how many, their sum, the two largest."""
     for r in range(cost.shape[0]):
@@ -142,7 +144,7 @@ def _count(cost, count, total, worst, second):  # type: ignore[no-untyped-def]  
             worst[r, c] = max(worst[r, c], number)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(**KERNEL)
 def _mean_of_best(count, total, worst, second, best_share, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Write the mean (h, w) of the best share of the costs, NaN without any; not more than two are left out."""
     for r in range(out.shape[0]):

@@ -12,7 +12,9 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nerf.plane_lookup import CHANNELS, PlaneLayout
+from nerf.hash_lookup import HashLayout
+from nerf.plane_lookup import PlaneLayout
+from nerf.table import Layout
 from utils.options import option
 from utils.types import FloatArray
 
@@ -26,41 +28,43 @@ BASE_CELLS = 192
 class FieldOptions:
     """What the field is made of."""
 
-    field: str = option("planes", "representation of the scene", choices=("planes", "mlp"))
+    field: str = option("planes", "representation of the scene", choices=("planes", "hash", "mlp"))
     planes_finest: int = option(512, "largest number of cells along one axis of the finest planes")
     planes_levels: int = option(4, "number of plane resolutions, each half of the next")
     planes_width: int = option(48, "width of the small network behind the planes")
+    hash_finest: int = option(512, "largest number of cells along one axis of the finest hashed grid")
+    hash_levels: int = option(8, "number of hashed grids, from 16 cells to the finest")
+    hash_log2_rows: int = option(17, "binary logarithm of the rows that one hashed grid may have")
+    hash_width: int = option(48, "width of the small network behind the hashed grids")
     netdepth: int = option(8, "layers of the mlp field")
     netwidth: int = option(256, "width of the mlp field")
     multires: int = option(10, "frequencies of the position encoding of the mlp field")
 
+    @property
+    def surface(self) -> bool:
+        """Whether the field is a surface, `SurfaceField`, rather than a density."""
+        return self.field != "mlp"
 
-class PlaneField(nn.Module):
-    """A surface in three axis-aligned feature planes a level: its signed distance, and features of its colour.
+
+class SurfaceField(nn.Module):
+    """A surface: its signed distance, and features of its colour, both from one table that points look up.
 
     The distance is that of a height map over the box's x and y, put there from the prior before training, plus
-    what a small network makes of the planes' features. Features are composited along the ray and turned into
-    colour once a ray (`deferred`): the network that knows about light runs once a ray, not once a sample.
+    what a small network makes of the features. Features are composited along the ray and turned into colour once
+    a ray: the network that knows about light runs once a ray, not once a sample.
     """
 
-    deferred = True
     surface = True
     base: Tensor
 
-    def __init__(self, options: FieldOptions, box_size_mm: tuple[float, float, float], cell_mm: float) -> None:
+    def __init__(self, layout: Layout, width: int, start: float, depth_mm: float) -> None:
+        """`width` of the network, range `start` of random numbers in the table, `depth_mm` of the box."""
         super().__init__()
-        finest = [min(max(math.ceil(size / cell_mm), 16), options.planes_finest) for size in box_size_mm]
-        levels = []
-        for level in range(options.planes_levels - 1, -1, -1):
-            x, y, z = (max(cells >> level, 4) for cells in finest)
-            levels.append((x, y, z))
-        self.layout = PlaneLayout(levels)
-        self.table = nn.Parameter(torch.empty(self.layout.rows, CHANNELS).uniform_(-0.1, 0.1))
-        self.features = len(levels) * CHANNELS
-        self.geometry = nn.Sequential(
-            nn.Linear(self.features, options.planes_width), nn.ReLU(), nn.Linear(options.planes_width, 1)
-        )
-        self.depth_mm = box_size_mm[2]
+        self.layout = layout
+        self.table = nn.Parameter(torch.empty(layout.rows, layout.channels).uniform_(-start, start))
+        self.features = layout.features
+        self.hidden, self.distance = nn.Linear(self.features, width), nn.Linear(width, 1)
+        self.depth_mm = depth_mm
         self.register_buffer("base", torch.zeros(1, 1, BASE_CELLS, BASE_CELLS))
 
     def forward(self, points_box: Tensor, unit_mm: float) -> tuple[Tensor, Tensor]:
@@ -69,18 +73,40 @@ class PlaneField(nn.Module):
         where = points_box[None, :, None, :2]
         height = functional.grid_sample(self.base, where, align_corners=True, padding_mode="border")[0, 0, :, 0]
         in_front_mm = (height - points_box[:, 2]) * (0.5 * self.depth_mm)
-        return in_front_mm + unit_mm * self.geometry(features)[:, 0], features
+        beyond = self.distance(torch.relu(self.hidden(features)))[:, 0]
+        return in_front_mm + unit_mm * beyond, features
 
     def start_from(self, points_box: Tensor) -> None:
         """Put the starting surface through points (n, 3) of the prior, box coordinates."""
         self.base.copy_(height_map(points_box.cpu().numpy()).to(self.base))
 
-    def parameter_groups(self, lrate: float) -> list[dict[str, object]]:
-        """Return what the optimiser learns at which rate: tables learn faster than networks."""
-        return [
-            {"params": [self.table], "lr": lrate},
-            {"params": list(self.geometry.parameters()), "lr": lrate * 0.15},
-        ]
+    @property
+    def tables(self) -> list[Tensor]:
+        """What learns at the full rate, and in one pass: see `nerf.table`."""
+        return [self.table]
+
+
+def plane_field(options: FieldOptions, box_size_mm: tuple[float, float, float], cell_mm: float) -> SurfaceField:
+    """Return a surface in three axis-aligned feature planes a level, the finest with cells of about `cell_mm`."""
+    finest = [min(max(math.ceil(size / cell_mm), 16), options.planes_finest) for size in box_size_mm]
+    levels = []
+    for level in range(options.planes_levels - 1, -1, -1):
+        x, y, z = (max(cells >> level, 4) for cells in finest)
+        levels.append((x, y, z))
+    return SurfaceField(PlaneLayout(levels), options.planes_width, 0.1, box_size_mm[2])
+
+
+def hash_field(options: FieldOptions, box_size_mm: tuple[float, float, float], cell_mm: float) -> SurfaceField:
+    """Return a surface in hashed grids (Müller et al. 2022), each finer than the last by the same factor."""
+    finest = [min(max(math.ceil(size / cell_mm), 16), options.hash_finest) for size in box_size_mm]
+    coarsest = 16 / max(finest)
+    levels = []
+    for level in range(options.hash_levels):
+        share = coarsest ** (1.0 - level / max(options.hash_levels - 1, 1))
+        x, y, z = (max(round(cells * share), 2) for cells in finest)
+        levels.append((x, y, z))
+    layout = HashLayout(levels, options.hash_log2_rows)
+    return SurfaceField(layout, options.hash_width, 0.1, box_size_mm[2])
 
 
 def height_map(points_box: FloatArray) -> Tensor:
@@ -101,7 +127,6 @@ def height_map(points_box: FloatArray) -> Tensor:
 class MlpField(nn.Module):
     """The 8 x 256 frequency-encoded network of the original radiance field (Mildenhall et al. 2020, fig. 7)."""
 
-    deferred = False
     surface = False
     frequencies: Tensor
 
@@ -132,13 +157,15 @@ class MlpField(nn.Module):
     def start_from(self, points_box: Tensor) -> None:
         """Do nothing: this field starts empty."""
 
-    def parameter_groups(self, lrate: float) -> list[dict[str, object]]:
-        """Return what the optimiser learns at which rate."""
-        return [{"params": list(self.parameters()), "lr": lrate}]
+    @property
+    def tables(self) -> list[Tensor]:
+        """Nothing: this field is all network."""
+        return []
 
 
-Field = PlaneField | MlpField
+Field = SurfaceField | MlpField
 FIELDS: dict[str, Callable[[FieldOptions, tuple[float, float, float], float], Field]] = {
-    "planes": PlaneField,
+    "planes": plane_field,
+    "hash": hash_field,
     "mlp": MlpField,
 }

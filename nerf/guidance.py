@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import cv2
@@ -45,13 +46,16 @@ class TrainingDepth:
         own = world_from_camera
         sources = list(self.depth_mm)
         others = np.array([self.poses.world_from(*source) for source in sources])
-        medians = [np.nanmedian(depth) for depth in self.depth_mm.values() if np.isfinite(depth).any()]
-        typical = float(np.median(medians))
-        chosen = [sources[index] for index in nearest_views(own, others, typical, NEIGHBOURS)]
+        chosen = [sources[index] for index in nearest_views(own, others, self._typical_mm, NEIGHBOURS)]
         maps = [self._warp(source, camera, own) for source in chosen]
         with np.errstate(all="ignore"):
             merged = _nanmedian(np.stack(maps))
         return fill_nearest(merged, np.isfinite(merged))
+
+    @functools.cached_property
+    def _typical_mm(self) -> float:
+        medians = [np.nanmedian(depth) for depth in self.depth_mm.values() if np.isfinite(depth).any()]
+        return float(np.median(medians))
 
     def _warp(self, source: View, camera: Camera, world_from_camera: FloatArray) -> FloatArray:
         return warp_depth(

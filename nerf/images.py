@@ -202,7 +202,7 @@ def _search(
     """Return the z-depth (n,) at which rays stop, NaN where they do not, and its spread."""
     # The far side of the box is looked at too: a surface that no sample has passed cannot be found.
     z = torch.cat([guided_samples(guide, *bounds, counts, None), bounds[1][:, None]], dim=1)
-    found, _, _ = model.geometry(rays, z, bounds)
+    found = model.search(rays, z, bounds)
     return torch.where(found.opacity > 0.5, found.depth, torch.nan), found.spread
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nerf.compositing import Composite, composite, composite_surface, interval_edges
-from nerf.fields import FIELDS, FieldOptions
+from nerf.compiled_view import CompiledView
+from nerf.compositing import LEAST, Composite, composite, composite_surface, interval_edges
+from nerf.fields import FIELDS, FieldOptions, SurfaceField
 from nerf.radiance import Exposure, Radiance, RadianceOptions, light_at
 from nerf.rays import Box, Rays
 
@@ -26,12 +27,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Colour (n, 3) before clipping at 1, geometry of the rays, and the pieces of ray it was made from."""
+    """Colour (n, 3) before clipping at 1, geometry of the rays, and the samples it was made from."""
 
     rgb: Tensor
     geometry: Composite
     z: Tensor
-    edges: Tensor
 
 
 # Blur of the surface at the start and at the end, as shares of the working distance; the end is reached after
@@ -73,41 +73,58 @@ class SceneModel(nn.Module):
         done = min(progress / SHARP_AFTER, 1.0)
         self.blur_mm.fill_(self.shape.reference_mm * BLUR_START ** (1.0 - done) * BLUR_END**done)
 
-    def geometry(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor]) -> tuple[Composite, Tensor, Tensor]:
-        """Return the composite, the pieces' borders and the features of samples z (n, s) along rays."""
-        points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
-        value, features = self.field(self.box.points(points.reshape(-1, 3)), self.unit_mm)
-        edges = interval_edges(z, *bounds)
-        if self.field.surface:
-            return composite_surface(value.view(z.shape), z, self.blur_mm), edges, features
-        return composite(value.view(z.shape), z, edges, rays.direction_norm), edges, features
+    def search(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor]) -> Composite:
+        """Return where rays stop, from samples at z-depths (n, s), without their colour."""
+        compiled = self._compiled()
+        if compiled is not None:
+            return compiled.see(rays, z, None)[0]
+        return self._composite(rays, z, bounds)[0]
 
     def render(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor], gain: Tensor | None) -> Rendered:
-        """Render rays through samples at z-depths (n, s).
+        """Render rays through samples at z-depths (n, s); compiled on the CPU where no gradient is asked for.
 
         Args:
             gain: (n,) exposure of each ray; None: learned gains of the rays' training frames.
         """
-        found, edges, features = self.geometry(rays, z, bounds)
         lamp_left = self.lamp_left * self.shape.reference_mm
         lamp = rays.lamp_anchor[:, :, :3] @ lamp_left + rays.lamp_anchor[:, :, 3]
-        if self.field.deferred:
-            rgb = self._shade_rays(rays, found, features.view(*z.shape, -1), lamp)
+        compiled = self._compiled()
+        if compiled is not None:
+            found, rgb = compiled.see(rays, z, lamp)
         else:
-            rgb = self._shade_samples(rays, found, features, z, lamp)
+            found, features = self._composite(rays, z, bounds)
+            shade = self._shade_rays if self.field.surface else self._shade_samples
+            rgb = shade(rays, found, features, z, lamp)
         if gain is None and self.use_exposure:
             gain = self.exposure(rays.frame)
-        return Rendered(rgb if gain is None else rgb * gain[:, None], found, z, edges)
+        return Rendered(rgb if gain is None else rgb * gain[:, None], found, z)
 
-    def _shade_rays(self, rays: Rays, found: Composite, features: Tensor, lamp: Tensor) -> Tensor:
+    def _compiled(self) -> CompiledView | None:
+        if (
+            torch.is_grad_enabled()
+            or not isinstance(self.field, SurfaceField)
+            or self.blur_mm.device.type != "cpu"
+        ):
+            return None
+        return CompiledView(self.field, self.radiance, self.box, self.unit_mm, float(self.blur_mm))
+
+    def _composite(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor]) -> tuple[Composite, Tensor]:
+        """Return the composite and the features (n * s, f) of samples."""
+        points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]
+        value, features = self.field(self.box.points(points.reshape(-1, 3)), self.unit_mm)
+        if self.field.surface:
+            return composite_surface(value.view(z.shape), z, self.blur_mm), features
+        edges = interval_edges(z, *bounds)
+        return composite(value.view(z.shape), z, edges, rays.direction_norm), features
+
+    def _shade_rays(self, rays: Rays, found: Composite, features: Tensor, z: Tensor, lamp: Tensor) -> Tensor:
         weights = found.weights if self.colour_moves_surface else found.weights.detach()
         # Divided by opacity: a ray that is not quite stopped is no darker, and must not pull the surface forward.
-        share = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
-        seen = torch.einsum("rs,rsf->rf", share, features)
+        share = weights / weights.sum(1, keepdim=True).clamp_min(LEAST)
+        seen = torch.einsum("rs,rsf->rf", share, features.view(*z.shape, -1))
         # Detached: brightness says little about depth, and before the colours fit it says it wrongly.
         surface = rays.origins + found.depth.detach()[:, None] * rays.directions
-        light = light_at(surface, rays.origins, lamp, rays.normal)
-        return self.radiance(seen, light)
+        return self.radiance(seen, light_at(surface, rays.origins, lamp, rays.normal))
 
     def _shade_samples(self, rays: Rays, found: Composite, features: Tensor, z: Tensor, lamp: Tensor) -> Tensor:
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]

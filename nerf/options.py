@@ -20,7 +20,7 @@ class NerfOptions(FieldOptions, RadianceOptions):
     N_samples: int = option(8, "samples a ray")
     free_samples: float = option(0.25, "share of the samples that ignores the prior and covers the whole ray")
     perturb: float = option(1.0, "0: samples stand in the middle of their strata instead of jittering")
-    lrate: float | None = option(None, "learning rate; default 0.02 for planes, 5e-4 for mlp")
+    lrate: float | None = option(None, "learning rate; default 0.02 for planes and hash, 5e-4 for mlp")
     lrate_decay: float | None = option(None, "a tenth after so many thousand steps; default: 0.03 at the end")
     mask_guide_sample_rate: float = option(0.4, "share of rays drawn by importance; 0 switches guidance off")
     no_depth_sampling: bool = option(False, "sample uniformly along the ray instead of around the prior")

@@ -56,22 +56,29 @@ class Radiance(nn.Module):
         super().__init__()
         self.options, self.reference_mm = options, reference_mm
         width = options.radiance_width
-        self.trunk = nn.Sequential(nn.Linear(features, width), nn.ReLU())
-        self.body = nn.Sequential(nn.Linear(width + 4, width), nn.ReLU(), nn.Linear(width, 3))
+        self.trunk, self.body, self.colour = (
+            nn.Linear(features, width), nn.Linear(width + 4, width), nn.Linear(width, 3)
+        )  # fmt: skip
         self.highlights = nn.Linear(width, options.lobes * 5)
         self.falloff = nn.Parameter(torch.tensor(FALLOFF_START))
 
+    @property
+    def has_highlights(self) -> bool:
+        """Whether highlight lobes are part of the colour."""
+        return self.options.use_viewdirs and self.options.lobes > 0
+
     def forward(self, features: Tensor, light: Light) -> Tensor:
         """Return (n, 3) RGB, not negative; above 1 is saturated."""
-        hidden = self.trunk(features)
+        hidden = torch.relu(self.trunk(features))
         half = light.to_camera
         if self.options.lamp:
             half = functional.normalize(light.to_camera + light.to_lamp, dim=-1)
         if not self.options.use_viewdirs:
             half = torch.zeros_like(half)
         facing = (half * light.normal).sum(-1, keepdim=True)
-        rgb = functional.softplus(self.body(torch.cat([hidden, half, facing], dim=-1)))
-        if self.options.use_viewdirs and self.options.lobes:
+        body = torch.relu(self.body(torch.cat([hidden, half, facing], dim=-1)))
+        rgb = functional.softplus(self.colour(body))
+        if self.has_highlights:
             rgb = rgb + self._highlight(hidden, half, light.normal)
         if self.options.lamp:
             rgb = rgb * (self.reference_mm / light.lamp_distance_mm[:, None]) ** self.falloff

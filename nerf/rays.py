@@ -10,6 +10,9 @@ from torch import Tensor
 
 from utils.types import FloatArray
 
+# Where each part of a ray's record begins: see `RayBatch`. The first nine numbers are those of any ray.
+ORIGIN, DIRECTION, NORMAL, TARGET, WEIGHT, PLAIN, PRIOR, CONFIDENCE, RECORD = 0, 3, 6, 9, 12, 13, 14, 15, 16
+
 
 @dataclass(frozen=True)
 class Rays:

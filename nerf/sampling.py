@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from nerf.sampling_kernel import sample_rays
+from utils.compiled import share
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,25 @@ def guided_samples(
         near: (rays,) where the ray enters the scene's box; `far` where it leaves it.
         counts: number of guided and of free samples.
     """
+    if generator is None and near.device.type == "cpu":
+        return _middles(guide, near, far, counts)
+    return guided_samples_plainly(guide, near, far, counts, generator)
+
+
+def _middles(guide: Guide, near: Tensor, far: Tensor, counts: tuple[int, int]) -> Tensor:
+    """Return the samples in the middle of their strata, compiled."""
+    guided, free = counts
+    z = torch.empty(len(near), guided + free)
+    jitter = tuple(np.full((1, count), 0.5, np.float32) for count in (guided + free, guided, free))
+    parts = (guide.depth, guide.sigma, guide.half_width, near, far)
+    share(sample_rays, len(near), *(part.contiguous().numpy() for part in parts), jitter, z.numpy())
+    return z
+
+
+def guided_samples_plainly(
+    guide: Guide, near: Tensor, far: Tensor, counts: tuple[int, int], generator: torch.Generator | None
+) -> Tensor:
+    """Do what `guided_samples` does with operations of torch: any device."""
     guided, free = counts
     everywhere = uniform(near, far, guided + free, generator)
     known = torch.isfinite(guide.depth)

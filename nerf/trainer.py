@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nerf.compositing import distortion
+from nerf.compiled_step import CompiledStep, LossWeights
+from nerf.compositing import distortion, interval_edges
 from nerf.model import Rendered, SceneModel
 from nerf.options import NerfOptions
 from nerf.sampling import Guide, guided_samples, uniform
+from nerf.table import OnePassAdam
 from nerf.views import PixelPool
 
 DEPTH_LOSS_BETA = 0.2
 # The depth loss ends at this share of its weight: the prior places the surface, then the colours move it.
 DEPTH_LOSS_END = 0.1
 SATURATED = 0.98
+# Of Adam: a short memory of squares, for tables whose rows are seen now and then.
+BETAS, EPS = (0.9, 0.99), 1e-15
 # Tissue is opaque: a ray that nothing stops is wrong, one that is nearly stopped hardly counts (squared).
 OPACITY_LOSS_WEIGHT = 0.1
 GAP_LOSS_WEIGHT = 0.1
@@ -45,17 +50,24 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(options.seed)
         self.device_generator = torch.Generator(device).manual_seed(options.seed)
         self.step = 0
-        self.lrate = options.lrate or (0.02 if options.field == "planes" else 5e-4)
+        self.lrate = options.lrate or (0.02 if options.surface else 5e-4)
         light = [model.exposure.log_gain, model.lamp_left, model.radiance.falloff]
-        network = [p for p in model.radiance.parameters() if p is not model.radiance.falloff]
-        slow = self.lrate * (0.15 if options.field == "planes" else 1.0)
-        groups = [
-            *model.field.parameter_groups(self.lrate),
-            {"params": network, "lr": slow},
+        tables = model.field.tables
+        other = {id(parameter) for parameter in (*light, *tables)}
+        networks = [parameter for parameter in model.parameters() if id(parameter) not in other]
+        slow = self.lrate * (0.15 if tables else 1.0)
+        groups: list[dict[str, Any]] = [
+            {"params": tables, "lr": self.lrate},
+            {"params": networks, "lr": slow},
             {"params": light, "lr": min(slow, 3e-3)},
         ]
-        self.optimiser = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
+        if self.device.type == "cpu":
+            self.optimiser: torch.optim.Optimizer = OnePassAdam(groups, BETAS, EPS)
+        else:
+            self.optimiser = torch.optim.Adam(groups, betas=BETAS, eps=EPS, fused=True)
         self.base_rates = [float(group["lr"]) for group in self.optimiser.param_groups]
+        compiled = self.device.type == "cpu" and model.field.surface and options.distortion_loss_weight == 0
+        self.compiled = CompiledStep(self.model, options.N_rand, options.N_samples) if compiled else None
         tissue = pool.tissue.half()
         self.uniform_weight, self.guided_weight = tissue, pool.importance * tissue
         known = pool.depth[torch.isfinite(pool.depth)]
@@ -66,9 +78,12 @@ class Trainer:
         self._set_rates()
         self.model.sharpen(self.step / self.options.N_iters)
         pixels = self._draw()
-        losses = self.losses(pixels)
-        self.optimiser.zero_grad(set_to_none=True)
-        losses.total.backward()
+        if self.compiled is not None:
+            losses = self._compiled_losses(self.compiled, pixels)
+        else:
+            losses = self.losses(pixels)
+            self.optimiser.zero_grad(set_to_none=False)
+            losses.total.backward()
         self.optimiser.step()
         self.step += 1
         return losses
@@ -85,7 +100,8 @@ class Trainer:
         total = colour + self.options.depth_loss_weight * hold * depth
         if self.options.distortion_loss_weight > 0:
             scale = torch.tensor(self.model.unit_mm, device=self.device)
-            spread = distortion(rendered.geometry.weights, rendered.z, rendered.edges, scale).mean()
+            edges = interval_edges(rendered.z, *self.model.box.bounds(self.pool.rays(pixels).to(self.device)))
+            spread = distortion(rendered.geometry.weights, rendered.z, edges, scale).mean()
             total = total + self.options.distortion_loss_weight * spread
         see_through = (1.0 - rendered.geometry.opacity).square().mean()
         total = total + OPACITY_LOSS_WEIGHT * see_through
@@ -97,6 +113,37 @@ class Trainer:
             squared = ((rendered.rgb.clamp(max=1.0) - target) ** 2)[plain].mean()
             psnr = -10.0 * torch.log10(squared.clamp_min(1e-10))
         return Losses(total, colour.detach(), depth.detach(), psnr)
+
+    def _compiled_losses(self, compiled: CompiledStep, pixels: Tensor) -> Losses:
+        """Do what `losses` and its `backward` do."""
+        options, model = self.options, self.model
+        depth_weight = options.depth_loss_weight * DEPTH_LOSS_END ** (self.step / options.N_iters)
+        weights = LossWeights(
+            depth_weight,
+            OPACITY_LOSS_WEIGHT,
+            GAP_LOSS_WEIGHT,
+            DEPTH_LOSS_BETA,
+            self.median_depth_mm,
+            SATURATED,
+            options.highlight_weight,
+        )
+        parts = compiled.run(self.pool, pixels, self._jitter(len(pixels)), weights)
+        shift = model.lamp_shift().detach()
+        assert model.lamp_left.grad is not None
+        model.lamp_left.grad += 2.0 * LAMP_LOSS_WEIGHT * shift
+        total = parts["colour"] + depth_weight * parts["depth"] + OPACITY_LOSS_WEIGHT * parts["see_through"]
+        total += GAP_LOSS_WEIGHT * parts["gap"] + LAMP_LOSS_WEIGHT * float(shift.square().sum())
+        psnr = -10.0 * math.log10(max(parts["squared"], 1e-10))
+        depth = parts["depth"] if options.depth_loss_weight > 0 else 0.0
+        return Losses(*(torch.tensor(value) for value in (total, parts["colour"], depth, psnr)))
+
+    def _jitter(self, rays: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw what `guided_samples` and `uniform` draw, in their order."""
+        guided, free = self.options.sample_counts
+        counts = (guided + free, guided, free if guided else 0)
+        if self.options.perturb <= 0:
+            return tuple(torch.full((rays, count), 0.5) for count in counts)  # type: ignore[return-value]
+        return tuple(torch.rand(rays, count, generator=self.device_generator) for count in counts)  # type: ignore[return-value]
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next step depends on."""

@@ -77,9 +77,9 @@ def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Pat
         raise NotApplicable(f"no field without camera poses ({skipped(poses)})")
     dataset, placed = Scene.load(scene), load_poses(poses)
     device = choose_device(options.device)
-    # The steps of a plane field are many small operations: a second thread waits more than it works.
+    # The steps of a surface leave torch only small operations: a second thread waits more than it works.
     threads = torch.get_num_threads()
-    torch.set_num_threads(1 if options.field == "planes" else threads)
+    torch.set_num_threads(1 if options.surface else threads)
     trainer = build_trainer(options, dataset, placed, prior, device)
     checkpoint = out / CHECKPOINT
     if checkpoint.exists():
@@ -257,4 +257,4 @@ def _write_model(options: NerfOptions, trainer: Trainer, out: Path) -> None:
 
 
 READS = ("scene", "poses", "prior")
-STAGE = Stage("nerf", run, NerfOptions, READS, version=2, files=files, check=check, resumable=True)
+STAGE = Stage("nerf", run, NerfOptions, READS, version=3, files=files, check=check, resumable=True)

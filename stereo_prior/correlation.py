@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.compiled import KERNEL, share
 from utils.types import BoolArray, FloatArray
 
 REACH = 5  # px: the window is 11 x 11
@@ -27,8 +28,6 @@ _LARGEST_SLOPE = 0.6  # px of disparity per px
 _SLOPE_PRIOR = 50.0  # grey levels squared: noise over the usual variance of slopes
 _FINER = 4  # samples of the right image per px, linear in between
 _COUNT = (2 * REACH + 1) ** 2
-# All of fast mathematics but the promise that there is no NaN.
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 Map = NDArray[np.float32]
 
@@ -51,12 +50,14 @@ def correlate(
     slope = np.asarray(cv2.filter2D(left, -1, kernel, borderType=cv2.BORDER_REFLECT), np.float32)
     finer = np.asarray(cv2.resize(right, (_FINER * width, height), interpolation=cv2.INTER_LANCZOS4), np.float32)
     centre = np.rint(centre_px).astype(np.int64)
-    _correlate(left, slope, right, finer, asked, right_usable, centre, disparity_px, score)
+    share(_correlate, height, left, slope, right, finer, asked, right_usable, centre, disparity_px, score)
     return disparity_px, score
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+@numba.njit(**KERNEL)
 def _correlate(
+    first_row: int,
+    last_row: int,
     left: Any,
     slope: Any,
     right: Any,
@@ -68,8 +69,8 @@ def _correlate(
     score: Any,
 ) -> None:
     height, width = left.shape
-    for row in numba.prange(REACH, height - REACH):
-        ncc = np.empty(2 * SEARCH + 1)
+    ncc = np.empty(2 * SEARCH + 1)
+    for row in range(max(first_row, REACH), min(last_row, height - REACH)):
         for column in range(REACH, width - REACH):
             first = column - centre[row, column] - SEARCH
             if not asked[row, column] or first < REACH or first + 2 * SEARCH >= width - REACH:
@@ -86,7 +87,7 @@ def _correlate(
                 score[row, column] = min(found, 1.0)
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@numba.njit(**KERNEL)
 def _whole_ncc(left: Any, right: Any, row: int, column: int, there: int) -> float:
     """Return the NCC of two windows at whole pixels; 0 where one of them is flat."""
     base = left[row, column]
@@ -105,7 +106,7 @@ def _whole_ncc(left: Any, right: Any, row: int, column: int, there: int) -> floa
     return (lr - l1 * r1 / _COUNT) / np.sqrt(left_left * right_right)
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@numba.njit(**KERNEL)
 def _only_peak(ncc: Any) -> int:
     """Return the index of the highest value; -1 where it lies at an end or another peak comes near it."""
     last = len(ncc) - 1
@@ -120,14 +121,14 @@ def _only_peak(ncc: Any) -> int:
     return int(peak)
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@numba.njit(**KERNEL)
 def _vertex(before: float, middle: float, after: float) -> float:
     """Return where between -0.5 and 0.5 the parabola through three values at -1, 0, 1 is highest."""
     bend = before + after - 2 * middle
     return 0.5 * (before - after) / bend if bend < 0 else 0.0
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@numba.njit(**KERNEL)
 def _refined(left: Any, slope: Any, finer: Any, row: int, column: int, there: float) -> tuple[float, float]:
     """Return the column in the right image and the NCC there; 0 where the window leaves the image or is flat."""
     base = left[row, column]
@@ -185,7 +186,7 @@ def _refined(left: Any, slope: Any, finer: Any, row: int, column: int, there: fl
     return there, ncc
 
 
-@numba.njit(fastmath=_FAST, cache=True)
+@numba.njit(**KERNEL)
 def _warped(
     left: Any, slope: Any, finer: Any, row: int, column: int, there: float, stretch: float, shear: float
 ) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.geometry import pixel_grid, project, transform, unproject
+from utils.compiled import KERNEL
 from utils.types import Camera, FloatArray
 
 _OUTSIDE = -9.0  # px
@@ -27,19 +30,35 @@ def warp_depth(
     Returns:
         (h, w) float32 of the target view, NaN where nothing landed.
     """
-    known = np.isfinite(depth_mm)
-    pixels = pixel_grid(source.width, source.height)[known]
-    points = transform(target_from_source, unproject(source.matrix, pixels, depth_mm[known]))
-    landed, z = project(target.matrix, points)
-    columns = np.rint(np.nan_to_num(landed[:, 0], nan=-1.0)).astype(np.int64)
-    rows = np.rint(np.nan_to_num(landed[:, 1], nan=-1.0)).astype(np.int64)
-    inside = (z > 0) & (columns >= 0) & (columns < target.width) & (rows >= 0) & (rows < target.height)
-    flat, z = rows[inside] * target.width + columns[inside], z[inside]
-    far_first = np.argsort(-z, kind="stable")
-    warped = np.full(target.width * target.height, np.nan, np.float32)
-    warped[flat[far_first]] = z[far_first]
-    image = warped.reshape(target.height, target.width)
-    return _close_gaps(image) if fill else image
+    warped = np.full((target.height, target.width), np.inf, np.float32)
+    lens = np.array([[camera.fx, camera.fy, camera.cx, camera.cy] for camera in (source, target)])
+    _splat(np.ascontiguousarray(depth_mm), *lens, np.asarray(target_from_source, float), warped)
+    warped[np.isinf(warped)] = np.nan
+    return _close_gaps(warped) if fill else warped
+
+
+@numba.njit(**KERNEL)
+def _splat(depth, source, target, pose, warped):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Write each pixel's z-depth where it lands, the smallest of those that meet."""
+    fx, fy, cx, cy = source
+    height, width = warped.shape
+    for r in range(depth.shape[0]):
+        for c in range(depth.shape[1]):
+            d = depth[r, c]
+            if not math.isfinite(d):
+                continue
+            x, y = d * (c - cx) / fx, d * (r - cy) / fy
+            z = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * d + pose[2, 3]
+            if not z > 0.0:
+                continue
+            u = target[0] * (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * d + pose[0, 3]) / z + target[2]
+            v = target[1] * (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * d + pose[1, 3]) / z + target[3]
+            # Borders first: what lands far outside has no place among whole numbers.
+            if not (-1.0 < u < width and -1.0 < v < height):
+                continue
+            column, row = int(np.rint(u)), int(np.rint(v))
+            if 0 <= column < width and 0 <= row < height and z < warped[row, column]:
+                warped[row, column] = z
 
 
 def _close_gaps(depth_mm: FloatArray) -> FloatArray:

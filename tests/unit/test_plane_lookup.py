@@ -85,9 +85,15 @@ def test_beyond_the_box_the_border_goes_on() -> None:
     np.testing.assert_allclose(layout.lookup(table, far), layout.lookup(table, far.clamp(-1, 1)), atol=1e-6)
 
 
-def test_points_that_need_a_gradient_get_one() -> None:
+@pytest.mark.parametrize("reach", [1.0, 1.7])
+def test_points_that_need_a_gradient_get_that_of_the_plain_lookup(reach: float) -> None:
     layout = PlaneLayout(LEVELS)
-    where = points(50).requires_grad_()
-    layout.lookup(table_of(layout), where).sum().backward()
-    assert where.grad is not None
-    assert float(where.grad.abs().max()) > 0
+    gradients = []
+    for lookup in (layout.lookup, layout.lookup_plainly):
+        where = points(500, reach).requires_grad_()
+        found = lookup(table_of(layout), where)
+        (found * found.detach()).sum().backward()
+        assert where.grad is not None
+        gradients.append(where.grad)
+    assert float(gradients[1].abs().max()) > 1
+    np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-4 * float(gradients[1].abs().max()))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nerf import images
-from nerf.compositing import composite_surface, interval_edges
+from nerf.compositing import Composite, composite_surface
 from nerf.images import _between_coarse, render_rays
 from nerf.rays import Rays
 from nerf.views import DOUBTFUL, View, usual_confidence
@@ -28,13 +28,12 @@ class Sheet:
         self.thickness_mm = thickness_mm
         self.box = SimpleNamespace(bounds=lambda _: (torch.full((COUNT,), 40.0), torch.full((COUNT,), 140.0)))
 
-    def geometry(self, _: Rays, z: Tensor, bounds: tuple[Tensor, Tensor]) -> tuple[Any, Tensor, Tensor]:
-        distance = (z - 80.0).abs() - 0.5 * self.thickness_mm
-        return composite_surface(distance, z, torch.tensor(0.02)), interval_edges(z, *bounds), z
+    def search(self, _: Rays, z: Tensor, bounds: tuple[Tensor, Tensor]) -> Composite:
+        del bounds
+        return composite_surface((z - 80.0).abs() - 0.5 * self.thickness_mm, z, torch.tensor(0.02))
 
     def render(self, rays: Rays, z: Tensor, bounds: tuple[Tensor, Tensor], _: Tensor | None) -> Any:
-        found, edges, _features = self.geometry(rays, z, bounds)
-        return SimpleNamespace(rgb=torch.ones(COUNT, 3), geometry=found, z=z, edges=edges)
+        return SimpleNamespace(rgb=torch.ones(COUNT, 3), geometry=self.search(rays, z, bounds), z=z)
 
 
 def rays() -> Rays:
