@@ -10,7 +10,7 @@ from evaluation import stage as evaluation
 from evaluation.tables import format_console_table
 from export import cloud
 from monocular import depth, poses
-from nerf import filtering, rendering, training
+from nerf import filtering, rendering, training, warm_up
 from utils.artifacts import read_json
 from utils.errors import InputError, disk_trouble
 from utils.experiment import ExperimentOptions, open_experiment, require_motion, say_error
@@ -33,6 +33,8 @@ def run(options: dict[str, Any], notices: list[str]) -> None:
     ensure_phantom(Path(options["scene"].datadir), options["phantom"])
     require_motion(experiment, Path(options["scene"].datadir) / "l" / options["scene"].image_dir)
     chosen = choose([stage.name for stage in STAGES], experiment.only, experiment.start, experiment.until)
+    if "nerf" in chosen:
+        warm_up.start(options["nerf"])
     run_stages(STAGES, options, root, chosen=chosen, fresh=experiment.no_reload)
     if "evaluation" in chosen and not skipped(root / "evaluation"):
         print("\n" + format_console_table(read_json(root / "evaluation" / "metrics.json")))

@@ -28,7 +28,8 @@ def _sources_hash() -> str:
     return found.hexdigest()[:16]
 
 
-def _cache_folder() -> Path:
+@functools.cache
+def cache_folder() -> Path:
     """Return where compiled kernels are kept, a folder for each state of their sources.
 
     Numba compiles a kernel again when its own file has changed, not when one that it calls has.
@@ -49,7 +50,7 @@ def _cache_folder() -> Path:
     return usual
 
 
-setattr(numba.config, "CACHE_DIR", str(_cache_folder()))  # noqa: B010
+setattr(numba.config, "CACHE_DIR", str(cache_folder()))  # noqa: B010
 
 # Short loops over a row's channels become vectors: a quarter less time for looking up tables.
 setattr(numba.config, "SLP_VECTORIZE", 1)  # noqa: B010
@@ -63,7 +64,7 @@ KERNEL: dict[str, Any] = {
     "cache": True,
 }
 # What only other kernels call has no way in from Python: none is compiled, and to call it from there is a crash.
-INNER: dict[str, Any] = {**KERNEL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+INNER: dict[str, Any] = {**KERNEL, "cache": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 MOST_CORES = 16
 
 
