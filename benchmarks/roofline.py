@@ -150,11 +150,12 @@ def head(rates: Rates, command: str) -> list[str]:
         "",
         setting.machine(),
         "",
-        f"Measured on {cores()} cores: {rates.matrix / 1e9:.0f} Gflop/s multiplying matrices of 2048 × 2048 (torch), "
-        f"{rates.own_product / 1e9:.0f} Gflop/s with our own product at the sizes of the field's network, "
-        f"{rates.memory / 1e9:.0f} GB/s copying (read and written). Operations are those of the networks' products, "
-        "forwards and backwards; bytes are those of table rows, parameters and features that are read or written, "
-        "whether they come from a cache or not: more than the memory rate means that caches help.",
+        f"Measured on {cores()} cores: {rates.matrix / 1e9:.0f} Gflop/s multiplying matrices of 2048 × 2048 "
+        f"(torch), {rates.own_product / 1e9:.0f} Gflop/s with our own product at the sizes of the field's "
+        f"network, {rates.memory / 1e9:.0f} GB/s copying (read and written). Operations are those of the "
+        "networks' products, forwards and backwards; bytes are those of table rows, parameters and features that "
+        "are read or written, whether they come from a cache or not: more than the memory rate means that caches "
+        "help.",
         "",
     ]
 

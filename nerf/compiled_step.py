@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from nerf.colour_kernel import Lights, OfLights, OfRadiance
 from nerf.field_kernel import Array, OfGeometry
 from nerf.fields import SurfaceField
 from nerf.kernel_inputs import array_of, geometry_of, layers_of, networks
+from nerf.losses import DEPTH_BETA, GAP_LOSS_WEIGHT, OPACITY_LOSS_WEIGHT, SATURATED, LossWeights
 from nerf.model import SceneModel
 from nerf.ray_batch import RayBatch
 from nerf.ray_kernel import COLOUR, COUNTED, DEPTH, GAP, LANES, SQUARED, SUMS, THROUGH, Settings, step_rays
@@ -24,19 +24,6 @@ from utils.compiled import share
 
 # Samples of a smaller share of their ray, and of its steepest slope, are left out on the way back.
 ASLEEP = 0.003
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each part of the loss counts, and the constants of the depth loss and of clipped pixels."""
-
-    depth: float
-    see_through: float
-    gap: float
-    depth_beta: float
-    depth_scale_mm: float
-    saturated: float
-    highlight: float
 
 
 class CompiledStep:
@@ -100,12 +87,12 @@ class CompiledStep:
             lit=options.lamp,
             turned=options.use_viewdirs,
             depth_weight=weights.depth / max(known, 1),
-            through_weight=weights.see_through,
-            gap_weight=weights.gap,
+            through_weight=OPACITY_LOSS_WEIGHT,
+            gap_weight=GAP_LOSS_WEIGHT,
             scale=weights.depth_scale_mm,
-            beta=weights.depth_beta,
+            beta=DEPTH_BETA,
             reference=model.shape.reference_mm,
-            full=weights.saturated,
+            full=SATURATED,
             asleep=self.asleep,
         )
 

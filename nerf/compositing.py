@@ -115,7 +115,7 @@ def _median(weights: Tensor, opacity: Tensor, z: Tensor) -> Tensor:
         return z.gather(1, reached.float().argmax(dim=1, keepdim=True))[:, 0]
 
 
-def distortion(weights: Tensor, z: Tensor, edges: Tensor, scale: Tensor) -> Tensor:
+def distortion(weights: Tensor, z: Tensor, edges: Tensor, scale: float | Tensor) -> Tensor:
     """Return (rays,) how spread out the weights are (Barron et al. 2022, eq. 15), lengths divided by `scale`.
 
     sum_ij w_i w_j |z_i - z_j| + 1/3 sum_i w_i^2 dz_i, the double sum in linear time over sorted samples.

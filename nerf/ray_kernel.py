@@ -9,6 +9,7 @@ import numba
 
 from nerf.colour_kernel import colour_room, pull_colours, see_colours
 from nerf.field_kernel import field_room, pull_field, see_field
+from nerf.losses import COLOUR_BETA
 from nerf.rays import CONFIDENCE, NORMAL, PLAIN, PRIOR, TARGET, WEIGHT
 from nerf.shading_kernel import DISTANCE, pull_shine, shine, sigmoid, softplus
 from utils.compiled import INNER, KERNEL
@@ -19,7 +20,6 @@ LANES = 16
 BLOCK = 32
 # Where each sum of a lane is: the parts of the loss, then squared error and number of rays without highlight.
 COLOUR, DEPTH, THROUGH, GAP, SQUARED, COUNTED, SUMS = 0, 1, 2, 3, 4, 5, 6
-COLOUR_BETA = 0.1
 
 
 class Settings(NamedTuple):

@@ -60,6 +60,11 @@ class Cameras:
         matrices[:, 0, 2], matrices[:, 1, 2] = cx, cy
         return matrices
 
+    def to(self, device: torch.device) -> Cameras:
+        """Return the cameras on a device."""
+        parts = (self.intrinsics, self.world_from_camera, self.world_from_left, self.frame)
+        return Cameras(*(part.to(device) for part in parts))
+
     def rays(self, view: Tensor, columns: Tensor, rows: Tensor, normal: Tensor) -> Rays:
         """Return the rays of pixels (n,) of views (n,), with the prior's normals (n, 3) in the world."""
         fx, fy, cx, cy = self.intrinsics[view].unbind(-1)

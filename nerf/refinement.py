@@ -83,6 +83,7 @@ def refine_pool(trainer: Trainer, chunk: int) -> Change:
         return int(tissue.sum()), int(judged.sum()), int(changed.sum()), relative[changed & np.isfinite(before)]
 
     results = each(range(len(pool.views)), "refine", one)
+    trainer.pool_changed()
     counts = np.array([result[:3] for result in results], dtype=float).sum(axis=0)
     tissue_px, judged_px, changed_px = (float(count) for count in counts)
     changes = np.concatenate([result[3] for result in results])

@@ -3,42 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from nerf.compiled_step import CompiledStep, LossWeights
-from nerf.compositing import distortion, interval_edges
+from nerf.compiled_step import CompiledStep
+from nerf.drawing import Drawing
+from nerf.losses import (
+    GAP_LOSS_WEIGHT,
+    LAMP_LOSS_WEIGHT,
+    OPACITY_LOSS_WEIGHT,
+    Losses,
+    LossWeights,
+    losses_of,
+)
 from nerf.model import Rendered, SceneModel
 from nerf.options import NerfOptions
-from nerf.sampling import Guide, guided_samples, uniform
+from nerf.sampling import guided_samples, uniform
 from nerf.table import OnePassAdam
 from nerf.views import PixelPool
 
-DEPTH_LOSS_BETA = 0.2
 # The depth loss ends at this share of its weight: the prior places the surface, then the colours move it.
 DEPTH_LOSS_END = 0.1
-SATURATED = 0.98
 # Of Adam: a short memory of squares, for tables whose rows are seen now and then.
 BETAS, EPS = (0.9, 0.99), 1e-15
-# Tissue is opaque: a ray that nothing stops is wrong, one that is nearly stopped hardly counts (squared).
-OPACITY_LOSS_WEIGHT = 0.1
-GAP_LOSS_WEIGHT = 0.1
-# Holds the lamp near the endoscope's tip against what colours alone could explain as well.
-LAMP_LOSS_WEIGHT = 0.05
-
-
-@dataclass(frozen=True)
-class Losses:
-    """The parts of the loss of one batch; `psnr` is of the batch's tissue outside highlights."""
-
-    total: Tensor
-    colour: Tensor
-    depth: Tensor
-    psnr: Tensor
+# What a refinement changes in the pool.
+REFINED = ("depth", "half_width", "sigma", "confidence")
 
 
 class Trainer:
@@ -68,8 +59,9 @@ class Trainer:
         self.base_rates = [float(group["lr"]) for group in self.optimiser.param_groups]
         compiled = self.device.type == "cpu" and model.field.surface and options.distortion_loss_weight == 0
         self.compiled = CompiledStep(self.model, options.N_rand, options.N_samples) if compiled else None
-        tissue = pool.tissue.half()
-        self.uniform_weight, self.guided_weight = tissue, pool.importance * tissue
+        self.device_pool = pool.to(device)
+        tissue = self.device_pool.tissue.half()
+        self.uniformly, self.guided = Drawing(tissue), Drawing(self.device_pool.importance * tissue)
         known = pool.depth[torch.isfinite(pool.depth)]
         self.median_depth_mm = float(known.median()) if len(known) else model.shape.reference_mm
 
@@ -89,53 +81,30 @@ class Trainer:
         return losses
 
     def losses(self, pixels: Tensor) -> Losses:
-        """Return the losses of a batch of flat pixel indices."""
-        target = (self.pool.rgb[pixels].float() / 255.0).to(self.device)
-        rendered = self._render(pixels)
-        known = torch.isfinite(self.pool.depth[pixels]).to(self.device)
-        weight = torch.where(self.pool.highlight[pixels], self.options.highlight_weight, 1.0).to(self.device)
-        colour = self._colour_loss(rendered.rgb, target, weight)
-        depth = self._depth_loss(rendered, pixels, known)
-        hold = DEPTH_LOSS_END ** (self.step / self.options.N_iters)
-        total = colour + self.options.depth_loss_weight * hold * depth
-        if self.options.distortion_loss_weight > 0:
-            scale = torch.tensor(self.model.unit_mm, device=self.device)
-            edges = interval_edges(rendered.z, *self.model.box.bounds(self.pool.rays(pixels).to(self.device)))
-            spread = distortion(rendered.geometry.weights, rendered.z, edges, scale).mean()
-            total = total + self.options.distortion_loss_weight * spread
-        see_through = (1.0 - rendered.geometry.opacity).square().mean()
-        total = total + OPACITY_LOSS_WEIGHT * see_through
-        # Far from the surface opacity has no slope any more: the distance itself brings such rays back.
-        total = total + GAP_LOSS_WEIGHT * (rendered.geometry.gap / self.model.unit_mm).mean()
-        total = total + LAMP_LOSS_WEIGHT * self.model.lamp_shift().square().sum()
-        with torch.no_grad():
-            plain = ~self.pool.highlight[pixels].to(self.device)
-            squared = ((rendered.rgb.clamp(max=1.0) - target) ** 2)[plain].mean()
-            psnr = -10.0 * torch.log10(squared.clamp_min(1e-10))
-        return Losses(total, colour.detach(), depth.detach(), psnr)
+        """Return the losses of a batch of flat pixel indices, differentiable."""
+        return losses_of(self._render(pixels), self.model, self.device_pool, pixels, self.loss_weights())
+
+    def loss_weights(self) -> LossWeights:
+        """Return what the parts of the loss count at this step."""
+        options = self.options
+        return LossWeights(
+            depth=options.depth_loss_weight * DEPTH_LOSS_END ** (self.step / options.N_iters),
+            depth_scale_mm=self.median_depth_mm,
+            highlight=options.highlight_weight,
+            distortion=options.distortion_loss_weight,
+        )
 
     def _compiled_losses(self, compiled: CompiledStep, pixels: Tensor) -> Losses:
         """Do what `losses` and its `backward` do."""
-        options, model = self.options, self.model
-        depth_weight = options.depth_loss_weight * DEPTH_LOSS_END ** (self.step / options.N_iters)
-        weights = LossWeights(
-            depth_weight,
-            OPACITY_LOSS_WEIGHT,
-            GAP_LOSS_WEIGHT,
-            DEPTH_LOSS_BETA,
-            self.median_depth_mm,
-            SATURATED,
-            options.highlight_weight,
-        )
+        weights, model = self.loss_weights(), self.model
         parts = compiled.run(self.pool, pixels, self._jitter(len(pixels)), weights)
         shift = model.lamp_shift().detach()
         assert model.lamp_left.grad is not None
         model.lamp_left.grad += 2.0 * LAMP_LOSS_WEIGHT * shift
-        total = parts["colour"] + depth_weight * parts["depth"] + OPACITY_LOSS_WEIGHT * parts["see_through"]
+        total = parts["colour"] + weights.depth * parts["depth"] + OPACITY_LOSS_WEIGHT * parts["see_through"]
         total += GAP_LOSS_WEIGHT * parts["gap"] + LAMP_LOSS_WEIGHT * float(shift.square().sum())
         psnr = -10.0 * math.log10(max(parts["squared"], 1e-10))
-        depth = parts["depth"] if options.depth_loss_weight > 0 else 0.0
-        return Losses(*(torch.tensor(value) for value in (total, parts["colour"], depth, psnr)))
+        return Losses(*(torch.tensor(value) for value in (total, parts["colour"], parts["depth"], psnr)))
 
     def _jitter(self, rays: int) -> tuple[Tensor, Tensor, Tensor]:
         """Draw what `guided_samples` and `uniform` draw, in their order."""
@@ -153,10 +122,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "device_generator": self.device_generator.get_state(),
-            "depth": self.pool.depth,
-            "half_width": self.pool.half_width,
-            "sigma": self.pool.sigma,
-            "confidence": self.pool.confidence,
+            **{name: getattr(self.pool, name) for name in REFINED},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -165,47 +131,35 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.device_generator.set_state(state["device_generator"])
-        self.pool.depth, self.pool.half_width = state["depth"], state["half_width"]
-        self.pool.sigma, self.pool.confidence = state["sigma"], state["confidence"]
+        for name in REFINED:
+            setattr(self.pool, name, state[name].cpu())
+        self.pool_changed()
         self.step = int(state["step"])
 
+    def pool_changed(self) -> None:
+        """Take over what a refinement has changed in the pool."""
+        if self.device_pool is not self.pool:
+            for name in REFINED:
+                setattr(self.device_pool, name, getattr(self.pool, name).to(self.device))
+
     def _draw(self) -> Tensor:
+        generator = self.generator if self.device.type == "cpu" else self.device_generator
         guided = round(self.options.mask_guide_sample_rate * self.options.N_rand)
-        parts = [self.pool.draw(self.options.N_rand - guided, self.uniform_weight, self.generator)]
+        parts = [self.uniformly.draw(self.options.N_rand - guided, generator)]
         if guided:
-            parts.append(self.pool.draw(guided, self.guided_weight, self.generator))
+            parts.append(self.guided.draw(guided, generator))
         return torch.cat(parts)
 
     def _render(self, pixels: Tensor) -> Rendered:
-        rays = self.pool.rays(pixels).to(self.device)
+        rays, guide = self.device_pool.rays(pixels), self.device_pool.guide(pixels)
         bounds = self.model.box.bounds(rays)
         generator = self.device_generator if self.options.perturb > 0 else None
         guided, free = self.options.sample_counts
         if guided:
-            on_host = self.pool.guide(pixels)
-            guide = Guide(*(part.to(self.device) for part in (on_host.depth, on_host.sigma, on_host.half_width)))
             z = guided_samples(guide, *bounds, (guided, free), generator)
         else:
             z = uniform(*bounds, free, generator)
         return self.model.render(rays, z, bounds, None)
-
-    def _colour_loss(self, rgb: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        # What the sensor clips is at least as bright as the pixel says: brighter is no error there.
-        clipped = (target >= SATURATED) & (rgb > target)
-        wanted = torch.where(clipped, rgb.detach(), target)
-        per_ray = functional.smooth_l1_loss(rgb, wanted, beta=0.1, reduction="none").sum(-1)
-        return (weight * per_ray).mean()
-
-    def _depth_loss(self, rendered: Rendered, pixels: Tensor, known: Tensor) -> Tensor:
-        if self.options.depth_loss_weight == 0 or not known.any():
-            return torch.zeros((), device=self.device)
-        prior = self.pool.depth[pixels].to(self.device)
-        confidence = self.pool.confidence[pixels].float().to(self.device)
-        residual = (rendered.geometry.depth - prior)[known] / self.median_depth_mm
-        per_ray = functional.smooth_l1_loss(
-            residual, torch.zeros_like(residual), beta=DEPTH_LOSS_BETA, reduction="none"
-        )
-        return (confidence[known] * per_ray).mean()
 
     def _set_rates(self) -> None:
         if self.options.lrate_decay:

@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from nerf.checkpoints import CHECKPOINT, RECORD, WEIGHTS, save_checkpoint, start_from, weights_files
+from nerf.losses import Losses
 from nerf.model import SceneModel, Shape
 from nerf.options import NerfOptions as NerfOptions
 from nerf.rays import Box
 from nerf.refinement import refine_pool
-from nerf.trainer import Losses, Trainer
+from nerf.trainer import Trainer
 from nerf.views import PixelPool, View, cameras_of
 from utils.artifacts import save_maps, write_json
 from utils.devices import choose_device

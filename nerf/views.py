@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -138,19 +138,16 @@ class PixelPool:
         tensors = {key: torch.from_numpy(np.concatenate(parts)) for key, parts in columns.items()}
         return PixelPool(views, cameras, torch.tensor(starts), torch.tensor(widths), **tensors)
 
-    def draw(self, count: int, weight: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw `count` pixels with probability proportional to `weight` (p,) in [0, 1], by rejection."""
-        kept: list[Tensor] = []
-        missing = count
-        for _ in range(50):
-            candidates = torch.randint(len(weight), (4 * missing + 64,), generator=generator)
-            accept = torch.rand(len(candidates), generator=generator) < weight[candidates]
-            kept.append(candidates[accept][:missing])
-            missing -= len(kept[-1])
-            if missing == 0:
-                break
-        drawn = torch.cat(kept)
-        return drawn if missing == 0 else drawn.repeat(-(-count // max(len(drawn), 1)))[:count]
+    def to(self, device: torch.device) -> PixelPool:
+        """Return the pool on a device; itself where it is there."""
+        if device.type == "cpu":
+            return self
+        moved = {
+            field.name: getattr(self, field.name).to(device)
+            for field in fields(self)
+            if isinstance(getattr(self, field.name), Tensor)
+        }
+        return PixelPool(views=self.views, cameras=self.cameras.to(device), **moved)
 
     def rays(self, pixels: Tensor) -> Rays:
         """Return the rays of flat pixel indices (n,)."""

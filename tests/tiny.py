@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import run as program
-from nerf.trainer import Losses, Trainer
+from nerf.losses import Losses
+from nerf.trainer import Trainer
 from utils.artifacts import read_json
 from utils.images import write_rgb
 from utils.phantom import PhantomOptions, make_phantom

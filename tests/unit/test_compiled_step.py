@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nerf.compiled_step import LossWeights
 from nerf.compositing import Composite, composite_surface
+from nerf.losses import GAP_LOSS_WEIGHT, LossWeights
 from nerf.model import SceneModel, Shape
 from nerf.options import NerfOptions
 from nerf.rays import Box, Cameras, Rays
@@ -151,13 +151,14 @@ def test_rays_that_miss_the_surface_are_brought_back_alike() -> None:
     assert one.compiled is not None
     one.compiled.asleep = 0.0
     one.device_generator.set_state(state)
-    nothing_else = LossWeights(0.0, 0.0, 1.0, 0.2, DEPTH_MM, 0.98, 0.0)
+    nothing_else = LossWeights(depth=0.0, depth_scale_mm=DEPTH_MM, highlight=0.0)
     one.pool.highlight.fill_(True)  # nor colours
     parts = one.compiled.run(one.pool, pixels, one._jitter(len(pixels)), nothing_else)
     assert parts["gap"] == pytest.approx(float(gap.detach()), rel=1e-5)
     through = (1.0 - rendered.opacity.detach()).square().mean()
     assert parts["see_through"] == pytest.approx(float(through), rel=1e-5)
-    torch.testing.assert_close(gradients(one.model)["field.table"], expected["field.table"], atol=1e-7, rtol=1e-4)
+    found = gradients(one.model)["field.hidden.weight"] / GAP_LOSS_WEIGHT
+    torch.testing.assert_close(found, expected["field.hidden.weight"], atol=1e-5, rtol=1e-3)
 
 
 def test_leaving_out_what_sleeps_hardly_changes_the_gradient() -> None:

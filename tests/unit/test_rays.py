@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nerf.drawing import Drawing
 from nerf.rays import Box, Cameras, Rays
 from nerf.views import PixelPool, guide_sigma, half_width
 from tests.synthetic import turn
@@ -175,7 +176,7 @@ def test_draws_follow_the_weights() -> None:
     count = len(pool().depth)
     weights = torch.zeros(count, dtype=torch.float16)
     weights[1000:2000], weights[2000:3000], weights[3000:3100] = 0.25, 0.5, 1.0
-    drawn = pool().draw(40_000, weights, torch.Generator().manual_seed(0))
+    drawn = Drawing(weights).draw(40_000, torch.Generator().manual_seed(0))
     assert len(drawn) == 40_000
     counts, _ = np.histogram(drawn.numpy(), bins=[1000, 2000, 3000, 3100])
     shares = counts / 40_000
@@ -186,7 +187,7 @@ def test_draws_follow_the_weights() -> None:
 
 def test_draws_repeat_with_the_seed() -> None:
     weights = torch.rand(len(pool().depth), generator=torch.Generator().manual_seed(1))
-    draws = [pool().draw(500, weights, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)]
+    draws = [Drawing(weights).draw(500, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
 
@@ -194,7 +195,7 @@ def test_draws_repeat_with_the_seed() -> None:
 def test_a_few_worthwhile_pixels_are_found_and_repeated() -> None:
     weights = torch.zeros(len(pool().depth))
     weights[77] = 1.0
-    drawn = pool().draw(300, weights, torch.Generator().manual_seed(0))
+    drawn = Drawing(weights).draw(300, torch.Generator().manual_seed(0))
     assert len(drawn) == 300
     assert set(drawn.tolist()) == {77}
 
