@@ -17,7 +17,7 @@ from nerf.views import smooth_normals
 from utils.types import FloatArray
 
 SEARCH = (8, 4)
-CLOSE = (7, 1)
+CLOSE = (7, 0)
 # The search may find the surface somewhere in a gap too wide for the close look (its spread is above this share of
 # the depth), or nothing: a sheet thinner than the gap between two samples is passed unseen.
 NARROWER = (20, 20)
