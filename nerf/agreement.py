@@ -30,7 +30,8 @@ class Agreement:
         self.world_from = np.concatenate([pool.cameras.world_from_camera.numpy().astype(float), bottom], axis=1)
         self.matrices = pool.cameras.matrices
         self.green = [_green(pool, view) for view in range(count)]
-        self.typical_mm = float(pool.depth[pool.depth.isfinite()].median())
+        some = pool.depth[pool.some]
+        self.typical_mm = float(some[some.isfinite()].median())
 
     def judges(self, view: int) -> list[int]:
         """Return the views that judge a view, nearest first; none where all are too near or too far."""

@@ -30,7 +30,7 @@ def save_checkpoint(trainer: Trainer, out: Path) -> None:
     partial, data = out / (CHECKPOINT + ".partial"), io.BytesIO()
     torch.save({"made_for": _architecture(trainer.options), **trainer.state()}, data)
     # Written by Python, whose error names a full disk; torch's does not.
-    partial.write_bytes(data.getvalue())
+    partial.write_bytes(data.getbuffer())
     os.replace(partial, out / CHECKPOINT)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 # More candidates than are expected to be needed, by this share and this number, so that one round mostly does.
 SPARE, AT_LEAST = 1.15, 64
 MOST_ROUNDS = 50
+SURVEYED = 1_000_000  # weights that tell how many candidates are accepted
 
 
 class Drawing:
@@ -21,7 +22,8 @@ class Drawing:
         self.weight = weight
         self.sums: Tensor | None = None
         if weight.device.type == "cpu":
-            self.expected = max(float(weight.float().mean()), 1e-3)
+            some = weight[:: max(len(weight) // SURVEYED, 1)]
+            self.expected = max(float(some.float().mean()), 1e-3)
         else:
             self.sums = torch.cumsum(weight, 0, dtype=torch.float64)
 

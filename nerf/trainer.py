@@ -62,7 +62,8 @@ class Trainer:
         self.device_pool = pool.to(device)
         tissue = self.device_pool.tissue.half()
         self.uniformly, self.guided = Drawing(tissue), Drawing(self.device_pool.importance * tissue)
-        known = pool.depth[torch.isfinite(pool.depth)]
+        known = pool.depth[pool.some]
+        known = known[torch.isfinite(known)]
         self.median_depth_mm = float(known.median()) if len(known) else model.shape.reference_mm
 
     def advance(self) -> Losses:

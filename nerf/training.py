@@ -120,8 +120,8 @@ def build_trainer(
     cameras = cameras_of(dataset, placed, views, frames)
     pool = PixelPool.load(dataset, cameras, views, prior, (options.near, options.far))
     axes = _mean_axes(np.array([placed.world_from(*view)[:3, :3] for view in views]))
-    known = pool.depth[torch.isfinite(pool.depth) & pool.tissue]
-    reference = float(known.median())
+    depth = pool.depth[pool.some]
+    reference = float(depth[torch.isfinite(depth) & pool.tissue[pool.some]].median())
     surface = _surface_points(pool)
     box = Box.around(surface, axes, BOX_MARGIN)
     rig = dataset.rig
@@ -143,10 +143,10 @@ def build_trainer(
 
 def _surface_points(pool: PixelPool) -> FloatArray:
     """Return about 200,000 points (n, 3) of the prior's surface in the world, mm."""
-    usable = torch.isfinite(pool.depth) & pool.tissue
-    sure = usable & (pool.confidence > 0)
+    usable = torch.isfinite(pool.depth[pool.some]) & pool.tissue[pool.some]
+    sure = usable & (pool.confidence[pool.some] > 0)
     inside = torch.nonzero(sure if sure.any() else usable)[:, 0]
-    pixels = inside[:: max(len(inside) // 200_000, 1)]
+    pixels = inside[:: max(len(inside) // 200_000, 1)] * pool.some.step
     rays = pool.rays(pixels)
     return (rays.origins + rays.directions * pool.depth[pixels][:, None]).numpy().astype(float)
 

@@ -25,6 +25,7 @@ NORMAL_SMOOTHING_PX = 2.0
 # points) says where to look, over the widest interval, and nothing more: it fills holes, and what it fills them
 # with may stand before the surface and hide it. Highlights lower the confidence without that.
 DOUBTFUL, DOUBTFUL_HIGHLIGHT = 0.41, 0.195
+ENOUGH = 5_000_000
 
 
 def cameras_of(scene: Scene, poses: Poses, views: list[View], frames: list[str]) -> Cameras:
@@ -109,34 +110,43 @@ class PixelPool:
         scene: Scene, cameras: Cameras, views: list[View], prior: Path, limits: tuple[float, float]
     ) -> PixelPool:
         """Read images and prior of the views; `limits` are the smallest and largest relative half-width."""
-        columns: dict[str, list[NDArray[Any]]] = {key: [] for key in _COLUMNS}
-        starts, widths = [0], list[int]()
+        sizes = [(camera.height, camera.width) for camera in (scene.rig.camera(side) for side, _ in views)]
+        starts = np.concatenate([[0], np.cumsum([height * width for height, width in sizes])])
+        # Room for all at once: joining what was read view by view would take twice as much.
+        columns = {
+            key: np.empty((starts[-1], 3) if key in _TRIPLES else starts[-1], kind)
+            for key, kind in _COLUMNS.items()
+        }
         usual = usual_confidence(prior, views)
-        for side, name in views:
+        for index, (side, name) in enumerate(views):
             maps = load_maps(prior, side, name)
             depth, confidence = maps["depth_mm"], np.nan_to_num(maps["confidence"])
             sure = confidence >= usual * np.where(maps["highlight"], DOUBTFUL_HIGHLIGHT, DOUBTFUL)
             half = half_width(depth, np.where(sure, maps["error"], np.nan), *limits)
             sigma = guide_sigma(half, maps["confidence"], depth)
-            rotation = cameras.world_from_camera[len(widths), :, :3].numpy()
+            rotation = cameras.world_from_camera[index, :, :3].numpy()
             normals = smooth_normals(depth, scene.rig.camera(side).matrix) @ rotation.T
             values: dict[str, NDArray[Any]] = {
-                "rgb": scene.image(side, name).reshape(-1, 3),
-                "depth": depth.astype(np.float32),
-                "sigma": (sigma / depth).astype(np.float16),
-                "half_width": (half / depth).astype(np.float16),
-                "confidence": np.where(sure, maps["confidence"], 0.0).astype(np.float16),
-                "importance": np.nan_to_num(maps["importance"]).astype(np.float16),
-                "normal": np.rint(127 * normals).astype(np.int8),
+                "rgb": scene.image(side, name),
+                "depth": depth,
+                "sigma": sigma / depth,
+                "half_width": half / depth,
+                "confidence": np.where(sure, maps["confidence"], 0.0),
+                "importance": np.nan_to_num(maps["importance"]),
+                "normal": np.rint(127 * normals),
                 "tissue": maps["tissue"],
                 "highlight": maps["highlight"],
             }
             for key, value in values.items():
-                columns[key].append(value.reshape(-1, 3) if key in ("rgb", "normal") else value.ravel())
-            starts.append(starts[-1] + depth.size)
-            widths.append(depth.shape[1])
-        tensors = {key: torch.from_numpy(np.concatenate(parts)) for key, parts in columns.items()}
-        return PixelPool(views, cameras, torch.tensor(starts), torch.tensor(widths), **tensors)
+                columns[key][starts[index] : starts[index + 1]] = value.reshape(-1, *columns[key].shape[1:])
+        tensors = {key: torch.from_numpy(column) for key, column in columns.items()}
+        widths = torch.tensor([width for _, width in sizes])
+        return PixelPool(views, cameras, torch.from_numpy(starts), widths, **tensors)
+
+    @property
+    def some(self) -> slice:
+        """Pixels enough for a median: all of a small pool, every n-th of a large one."""
+        return slice(None, None, max(len(self.depth) // ENOUGH, 1))
 
     def to(self, device: torch.device) -> PixelPool:
         """Return the pool on a device; itself where it is there."""
@@ -166,6 +176,15 @@ class PixelPool:
         return slice(int(self.starts[view]), int(self.starts[view + 1]))
 
 
-_COLUMNS = (
-    "rgb", "depth", "sigma", "half_width", "confidence", "importance", "normal", "tissue", "highlight"
-)  # fmt: skip
+_COLUMNS: dict[str, Any] = {
+    "rgb": np.uint8,
+    "depth": np.float32,
+    "sigma": np.float16,
+    "half_width": np.float16,
+    "confidence": np.float16,
+    "importance": np.float16,
+    "normal": np.int8,
+    "tissue": np.bool_,
+    "highlight": np.bool_,
+}
+_TRIPLES = ("rgb", "normal")
