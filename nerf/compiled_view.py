@@ -42,7 +42,7 @@ class CompiledView:
         """
         n, samples = z.shape
         lines = torch.cat([rays.origins, rays.directions, rays.normal], dim=1).numpy()
-        depths, weights, summary = z.contiguous().numpy(), torch.empty(n, samples), torch.empty(5, n)
+        depths, weights, summary = z.contiguous().numpy(), torch.empty(n, samples), torch.empty(n, 5)
         rgb = torch.empty(n if lamps is not None else 0, 3)
         room = min(TILE, n)
         points, front = np.empty((room * samples, 3), np.float32), np.empty(room * samples, np.float32)
@@ -62,14 +62,14 @@ class CompiledView:
             self.field.layout.gather(array_of(self.field.table), points[: count * samples], features)
             share(
                 _see, count, features, front, depths[ours], geometry, self.blur_mm, self.unit_mm,
-                weights.numpy()[ours], summary.numpy()[:, ours], seen,
+                weights.numpy()[ours], summary.numpy()[ours], seen,
             )  # fmt: skip
             if lamps is not None:
                 share(
                     _shade, count, lines[ours], lamps.numpy()[ours], layers, options.lamp, options.use_viewdirs,
-                    reference, exponent, seen, summary.numpy()[1, ours], rgb.numpy()[ours],
+                    reference, exponent, seen, summary.numpy()[ours, 1].copy(), rgb.numpy()[ours],
                 )  # fmt: skip
-        opacity, depth, median, spread, gap = summary
+        opacity, depth, median, spread, gap = summary.T.contiguous()
         return Composite(weights, opacity, depth, median, spread, gap), rgb
 
 
@@ -95,7 +95,7 @@ def _place(first, last, lines, z, box, base, points, front):  # type: ignore[no-
 
 @numba.njit(**KERNEL)
 def _see(first, last, features, front, z, geometry, blur, unit, weights, summary, seen):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Write weights (n, s), the summary (5, n) of `Composite`, and the features seen if there is room for them."""
+    """Write weights (n, s), the summary (n, 5) of `Composite`, and the features seen if there is room for them."""
     samples = z.shape[1]
     room = field_room(BLOCK, samples, features.shape[1], geometry.w1.shape[0])
     for start in range(first, last, BLOCK):
@@ -115,8 +115,8 @@ def _see(first, last, features, front, z, geometry, blur, unit, weights, summary
                 reached += weight
                 gap = min(gap, room.distance[r - start, k])
             spread = math.sqrt(max(second / max(opacity, LEAST), 1e-12))
-            summary[0, r], summary[1, r], summary[2, r] = opacity, depth, median
-            summary[3, r], summary[4, r] = spread, max(gap, np.float32(0.0))
+            summary[r, 0], summary[r, 1], summary[r, 2] = opacity, depth, median
+            summary[r, 3], summary[r, 4] = spread, max(gap, np.float32(0.0))
             for f in range(seen.shape[1]):
                 seen[r, f] = room.seen[r - start, f]
 

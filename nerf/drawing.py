@@ -19,9 +19,9 @@ class Drawing:
     """
 
     def __init__(self, weight: Tensor) -> None:
-        self.weight = weight
         self.sums: Tensor | None = None
         if weight.device.type == "cpu":
+            self.weight = weight
             some = weight[:: max(len(weight) // SURVEYED, 1)]
             self.expected = max(float(some.float().mean()), 1e-3)
         else:

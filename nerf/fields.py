@@ -20,7 +20,7 @@ from utils.types import FloatArray
 
 # Raw density of an untrained mlp: nearly empty, so that light reaches every sample and none is born in fog.
 EMPTY = -3.0
-# Cells along x and y of the height map that a plane field starts from.
+# Cells along x and y of the height map that a surface starts from.
 BASE_CELLS = 192
 
 

@@ -60,16 +60,18 @@ class HashLayout:
         inside = points_box.clamp(-1, 1)
         features = []
         for start, x, y, z, mask in self.places.tolist():
-            last = torch.tensor([x - 1, y - 1, z - 1], device=points_box.device)
-            position = (inside + 1) * 0.5 * last
-            low = torch.minimum(position.detach().long(), last - 1)
-            beyond = position - low
+            lows, fractions = [], []
+            for axis, corners in enumerate((x, y, z)):
+                position = (inside[:, axis] + 1) * 0.5 * (corners - 1)
+                low = position.detach().long().clamp(max=corners - 2)
+                lows.append(low)
+                fractions.append(position - low)
             found = table.new_zeros(len(points_box), CHANNELS)
             for corner in product((0, 1), repeat=3):
-                upper = torch.tensor(corner, device=points_box.device)
-                i, j, k = (low + upper).unbind(1)
+                i, j, k = (low + upper for low, upper in zip(lows, corner, strict=True))
                 row = (i ^ j * PRIME_Y ^ k * PRIME_Z) & mask if mask else (k * y + j) * x + i
-                weight = torch.where(upper > 0, beyond, 1 - beyond).prod(1)
+                weights = [u if upper else 1 - u for u, upper in zip(fractions, corner, strict=True)]
+                weight = weights[0] * weights[1] * weights[2]
                 found = found + weight[:, None] * table.index_select(0, start + row)
             features.append(found)
         return torch.cat(features, dim=1)

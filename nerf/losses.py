@@ -80,4 +80,4 @@ def _depth_loss(depth: Tensor, prior: Tensor, confidence: Tensor, weights: LossW
     known = torch.isfinite(prior)
     residual = torch.where(known, depth - prior, 0.0) / weights.depth_scale_mm
     per_ray = functional.smooth_l1_loss(residual, torch.zeros_like(residual), beta=DEPTH_BETA, reduction="none")
-    return (confidence * per_ray * known).sum() / known.sum().clamp_min(1)
+    return torch.where(known, confidence * per_ray, 0.0).sum() / known.sum().clamp_min(1)

@@ -47,6 +47,7 @@ class SceneModel(nn.Module):
     """All that is learned about a scene. Points and lengths in mm of the world frame."""
 
     blur_mm: Tensor
+    lamp_start: Tensor
 
     def __init__(self, field: FieldOptions, radiance: RadianceOptions, shape: Shape) -> None:
         super().__init__()
@@ -57,6 +58,7 @@ class SceneModel(nn.Module):
         self.use_exposure = radiance.exposure
         # In units of the reference distance, so that one learning rate fits every working distance.
         self.lamp_left = nn.Parameter(torch.tensor(shape.lamp_start_mm) / shape.reference_mm)
+        self.register_buffer("lamp_start", self.lamp_left.detach().clone(), persistent=False)
         self.unit_mm = 0.01 * shape.reference_mm
         # How blurred the surface is, mm: falls while training (`sharpen`).
         self.register_buffer("blur_mm", torch.tensor(BLUR_START * shape.reference_mm))
@@ -65,7 +67,7 @@ class SceneModel(nn.Module):
 
     def lamp_shift(self) -> Tensor:
         """Return (3,) how far the lamp has moved from where it started, in units of the working distance."""
-        return self.lamp_left - self.lamp_left.new_tensor(self.shape.lamp_start_mm) / self.shape.reference_mm
+        return self.lamp_left - self.lamp_start
 
     def sharpen(self, progress: float) -> None:
         """Set the blur for a share of the training done: it falls from 0.3 % of the working distance to 0.07 %."""

@@ -46,7 +46,7 @@ class PlaneLayout:
             for (a, b), start in zip(AXES, starts, strict=True):
                 rows = table[start : start + cells[a] * cells[b]]
                 plane = rows.view(1, cells[b], cells[a], CHANNELS).permute(0, 3, 1, 2)
-                where = points_box[None, :, None, [a, b]]
+                where = torch.stack([points_box[:, a], points_box[:, b]], dim=1)[None, :, None]
                 found = functional.grid_sample(plane, where, align_corners=True, padding_mode="border")
                 total = total + found[0, :, :, 0].T
             features.append(total)

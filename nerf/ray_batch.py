@@ -47,6 +47,10 @@ class RayBatch:
             jitter: places in the strata of uniform (n, s), guided (n, g) and free (n, s - g) samples, in [0, 1).
             highlight_weight: weight of highlights in the colour loss.
         """
+        if len(pixels) != len(self.record):
+            raise ValueError(
+                f"found {len(pixels)} pixels; there is room for {len(self.record)}, no more and no less"
+            )
         halves = (
             part.view(torch.int16).numpy().view(np.uint16)
             for part in (pool.sigma, pool.half_width, pool.confidence)

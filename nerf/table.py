@@ -48,6 +48,8 @@ def look_up(layout: Layout, table: Tensor, points_box: Tensor) -> Tensor:
     """Return what `layout.lookup` promises, compiled on the CPU."""
     if table.shape != (layout.rows, layout.channels):
         raise ValueError(f"found a table {tuple(table.shape)}, expected {layout.rows} x {layout.channels}")
+    if table.requires_grad and not table.is_leaf:
+        raise ValueError("a table that is computed from others has no place for its gradient; use lookup_plainly")
     if table.device.type != "cpu":
         return layout.lookup_plainly(table, points_box)
     found: Tensor = _LookUp.apply(table, points_box.contiguous(), layout)

@@ -68,6 +68,14 @@ def check(options: NerfOptions) -> None:
             expected="intervals of 1 and more, shares between 0 and 1",
             do="correct the configuration",
         )
+    hashed = (options.hash_levels, options.hash_log2_rows, options.hash_finest)
+    if options.field == "hash" and (options.hash_levels < 1 or not 8 <= options.hash_log2_rows <= 24):
+        raise InputError(
+            "the hashed grids cannot be made with these numbers",
+            found=f"hash_levels, hash_log2_rows, hash_finest {hashed}",
+            expected="hash_levels of 1 or more, hash_log2_rows from 8 to 24",
+            do="correct the configuration",
+        )
     choose_device(options.device)
     files(options)
 
@@ -212,7 +220,7 @@ def _refine(trainer: Trainer, out: Path, number: int) -> None:
 
 
 def _resume(trainer: Trainer, checkpoint: Path, out: Path) -> None:
-    trainer.restore(torch.load(checkpoint, weights_only=True, map_location=trainer.device))
+    trainer.restore(torch.load(checkpoint, weights_only=True, map_location="cpu"))
     _cut_progress(out / "train.csv", trainer.step)
     log.info("nerf: resumed at step %d", trainer.step)
 

@@ -1,6 +1,6 @@
 """Compile the kernels of training and rendering in a process of its own, while earlier stages have cores to spare.
 
-`python -m nerf.warm_up planes` does the same at once. Compiled kernels are kept beside the code: it happens once.
+`python -m nerf.warm_up planes` does the same at once. Compiled kernels are kept until their sources change.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
+from llvmlite import binding
 
 from nerf.images import render_image
 from nerf.model import SceneModel, Shape
@@ -36,14 +38,24 @@ def start(options: NerfOptions) -> subprocess.Popen[bytes] | None:
     """
     if not options.surface or (options.device != "cpu" and torch.cuda.is_available()):
         return None
+    quiet = subprocess.DEVNULL
+    command = [sys.executable, "-m", "nerf.warm_up", options.field]
     try:
-        os.close(os.open(cache_folder() / f"warmed_up_{options.field}", os.O_CREAT | os.O_EXCL))
+        os.close(os.open(_mark(options.field), os.O_CREAT | os.O_EXCL))
+        # A session of its own: Ctrl-C on the run does not leave it half done.
+        started = subprocess.Popen(
+            command, cwd=ROOT, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
+        )
     except OSError:
         return None
     log.info("compiling kernels in the background: this is done once")
-    quiet = subprocess.DEVNULL
-    command = [sys.executable, "-m", "nerf.warm_up", options.field]
-    return subprocess.Popen(command, cwd=ROOT, stdin=quiet, stdout=quiet, stderr=quiet)
+    return started
+
+
+def _mark(field: str) -> Path:
+    """Return the file that says that compiling has begun: for this version of numba and this processor."""
+    made_for = f"{numba.__version__}-{binding.get_host_cpu_name()}"
+    return cache_folder() / f"warmed_up_{field}-{made_for}"
 
 
 def compile_all(field: str) -> None:
@@ -90,4 +102,8 @@ def wall() -> PixelPool:
 if __name__ == "__main__":
     if hasattr(os, "nice"):
         os.nice(10)
-    compile_all(sys.argv[1])
+    try:
+        compile_all(sys.argv[1])
+    except BaseException:
+        _mark(sys.argv[1]).unlink(missing_ok=True)
+        raise

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,38 +18,49 @@ from typing import Any
 import numba
 
 ROOT = Path(__file__).resolve().parents[1]
+# The packages that have kernels, and the constants that are compiled into them.
+PACKAGES = ("nerf", "stereo_prior", "utils")
+NAME, KEPT_DAYS = "specula_kernels_", 7
 
 
-def _sources_hash() -> str:
-    """Return a hash of all files that have kernels."""
+def sources_hash(root: Path = ROOT) -> str:
+    """Return a hash of all files of `PACKAGES`."""
     found = hashlib.sha256()
-    for path in sorted(ROOT.glob("*/*.py")):
-        content = path.read_bytes()
-        if b"numba" in content:
-            found.update(path.name.encode() + content)
+    for path in sorted(path for package in PACKAGES for path in (root / package).glob("*.py")):
+        found.update(path.name.encode() + path.read_bytes())
     return found.hexdigest()[:16]
+
+
+def _bases() -> Iterator[Path]:
+    """Return where compiled kernels may be kept, the best place first."""
+    named: str = getattr(numba.config, "CACHE_DIR", "")
+    yield Path(named) if named else ROOT / "__pycache__"
+    with contextlib.suppress(RuntimeError):  # nobody without a home
+        yield Path.home() / ".cache"
+    # Of one's own: what lies there is run.
+    yield Path(tempfile.mkdtemp(prefix=NAME))
 
 
 @functools.cache
 def cache_folder() -> Path:
     """Return where compiled kernels are kept, a folder for each state of their sources.
 
-    Numba compiles a kernel again when its own file has changed, not when one that it calls has.
+    Numba compiles a kernel again when its own file has changed, not when one that it calls has. Folders of other
+    states, of another checkout perhaps, stay for some days.
     """
-    named: str = getattr(numba.config, "CACHE_DIR", "")
-    usual = Path(named) if named else ROOT / "__pycache__"
-    for base in (usual, Path.home() / ".cache" / "specula", Path(tempfile.gettempdir()) / "specula"):
-        folder = base / f"kernels_{_sources_hash()}"
+    for base in _bases():
+        folder = base / f"{NAME}{sources_hash()}"
         try:
-            if not folder.exists():
-                for old in base.glob("kernels_*"):
+            folder.mkdir(parents=True, exist_ok=True)
+            os.utime(folder)
+            for old in base.glob(f"{NAME}*"):
+                if old != folder and time.time() - old.stat().st_mtime > KEPT_DAYS * 86400:
                     shutil.rmtree(old, ignore_errors=True)
-                folder.mkdir(parents=True)
         except OSError:
             continue
         if os.access(folder, os.W_OK):
             return folder
-    return usual
+    raise OSError("no folder for compiled kernels can be written: set NUMBA_CACHE_DIR to one")
 
 
 setattr(numba.config, "CACHE_DIR", str(cache_folder()))  # noqa: B010

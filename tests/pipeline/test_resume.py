@@ -25,7 +25,7 @@ def checkpoint(whole: Session, tmp_path_factory: pytest.TempPathFactory) -> Path
     ("method", "call", "error"),
     [
         ("advance", 36, KeyboardInterrupt),  # Ctrl-C between two steps
-        ("losses", 36, KeyboardInterrupt),  # within a step: the last checkpoint is of step 20
+        ("_compiled_losses", 36, KeyboardInterrupt),  # within a step: the last checkpoint is of step 20
         ("advance", 56, RuntimeError),  # a crash after the second refinement; the last checkpoint is of step 40
     ],
 )

@@ -185,6 +185,7 @@ def test_leaving_out_what_sleeps_hardly_changes_the_gradient() -> None:
 
 def test_any_number_of_cores_gives_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = []
+    monkeypatch.setattr("nerf.table.WORTH_SHARING", 100)
     for count in (1, 2, 3):
         monkeypatch.setattr(compiled, "cores", lambda count=count: count)
         one = trainer()
@@ -193,6 +194,24 @@ def test_any_number_of_cores_gives_the_same_weights(monkeypatch: pytest.MonkeyPa
         weights.append({name: value.clone() for name, value in one.model.state_dict().items()})
     for other in weights[1:]:
         assert all(torch.equal(value, other[name]) for name, value in weights[0].items())
+
+
+def test_any_number_of_cores_sees_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (some, bounds) = trainer().model, rays(500)
+    z, images = torch.linspace(76, 84, 6).expand(500, 6), []
+    for count in (1, 3, 7):
+        monkeypatch.setattr(compiled, "cores", lambda count=count: count)
+        with torch.no_grad():
+            images.append(model.render(some, z, bounds, None).rgb)
+    assert torch.equal(images[0], images[1])
+    assert torch.equal(images[0], images[2])
+
+
+def test_a_batch_of_another_size_is_refused() -> None:
+    one = trainer()
+    assert one.compiled is not None
+    with pytest.raises(ValueError, match="found 7 pixels; there is room for 300"):
+        one.compiled.run(one.pool, torch.arange(7), one._jitter(7), one.loss_weights())
 
 
 def test_a_field_of_densities_takes_the_plain_step() -> None:

@@ -97,3 +97,9 @@ def test_points_that_need_a_gradient_get_that_of_the_plain_lookup(reach: float) 
         gradients.append(where.grad)
     assert float(gradients[1].abs().max()) > 1
     np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-4 * float(gradients[1].abs().max()))
+
+
+def test_a_table_without_a_place_for_its_gradient_is_refused() -> None:
+    layout = PlaneLayout(LEVELS)
+    with pytest.raises(ValueError, match="no place for its gradient"):
+        layout.lookup(table_of(layout).requires_grad_() * 1.0, points(5))
