@@ -14,7 +14,6 @@ from nerf.model import SceneModel
 from nerf.rays import Cameras, Rays
 from nerf.sampling import Guide, guided_samples
 from nerf.views import smooth_normals
-from utils.parallel import concurrently
 from utils.types import FloatArray
 
 SEARCH = (8, 4)
@@ -73,12 +72,10 @@ def render_image(
         return cameras.rays(torch.full_like(pixels, view), *places, normals[pixels]).to(device)
 
     known = _between_coarse(_coarse_surface(model, rays_of, guide_mm, chunk), (height, width))
-
-    def one(pixels: torch.Tensor) -> torch.Tensor:
+    parts = []
+    for pixels in torch.arange(height * width).split(chunk):
         found = known[0][pixels].to(device), known[1][pixels].to(device)
-        return render_rays(model, rays_of(pixels), flat[pixels].to(device), gain, found).cpu()
-
-    parts = concurrently(torch.arange(height * width).split(chunk), one)
+        parts.append(render_rays(model, rays_of(pixels), flat[pixels].to(device), gain, found).cpu())
     values = torch.cat(parts).numpy().reshape(height, width, 7)
     rgb = np.rint(values[..., :3].clip(0.0, 1.0) * 255.0).astype(np.uint8)
     depth, median, spread, opacity = (np.ascontiguousarray(values[..., 3 + k]) for k in range(4))
@@ -93,13 +90,10 @@ def _coarse_surface(
     pixels = torch.arange(height * width).view(height, width)[::STRIDE, ::STRIDE].reshape(-1)
     flat = torch.from_numpy(np.ascontiguousarray(guide_mm, np.float32)).ravel()
     device = model.lamp_left.device
-
-    @torch.no_grad()  # said again: other threads do not know
-    def one(part: torch.Tensor) -> torch.Tensor:
+    found = []
+    for part in pixels.split(chunk):
         rays, guide = rays_of(part), flat[part].to(device)
-        return _search(model, rays, _around(guide), model.box.bounds(rays), SEARCH)[0].cpu()
-
-    found = concurrently(pixels.split(chunk), one)
+        found.append(_search(model, rays, _around(guide), model.box.bounds(rays), SEARCH)[0].cpu())
     shape = -(-height // STRIDE), -(-width // STRIDE)
     return torch.cat(found).numpy().reshape(shape)
 

@@ -18,12 +18,6 @@ def workers() -> int:
     return min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def concurrently(items: Iterable[Item], work: Callable[[Item], Result]) -> list[Result]:
-    """Return `work(item)` of every item, in order; for pieces of one view, too short for a progress bar."""
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
-        return list(pool.map(work, items))
-
-
 def each(items: Iterable[Item], words: str, work: Callable[[Item], Result], unit: str = "view") -> list[Result]:
     """Return `work(item)` of every item, in order, with a progress bar called `words`."""
     todo = list(items)
