@@ -76,11 +76,7 @@ class Run:
 def main(argv: Sequence[str]) -> int:
     """Run every variant on every phantom, and write the table after each; return the exit status."""
     given, extra = _parser().parse_known_args(argv)
-    examples = [
-        Example(rig, seed, given.frames, given.width, given.height, tuple(extra))
-        for rig in given.rig
-        for seed in given.seeds
-    ]
+    examples = setting.examples_of(given.rig, given, extra)
     try:
         once = _known(filter(None, given.one_seed_for.split(",")))
         wanted = _known(given.variants or VARIANTS)

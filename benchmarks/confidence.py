@@ -86,11 +86,7 @@ class Measured:
 def main(argv: Sequence[str]) -> int:
     """Measure every phantom, and write the tables and the plot; return the exit status."""
     given, extra = _parser().parse_known_args(argv)
-    examples = [
-        Example(rig, seed, given.frames, given.width, given.height, tuple(extra))
-        for rig in given.rigs
-        for seed in given.seeds
-    ]
+    examples = setting.examples_of(given.rigs, given, extra)
     measured = []
     try:
         for example in tqdm(examples, desc="confidence", unit="phantom"):

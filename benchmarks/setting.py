@@ -79,6 +79,12 @@ def add_example_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for tables")
 
 
+def examples_of(rigs: Sequence[str], given: argparse.Namespace, extra: Sequence[str]) -> list[Example]:
+    """Return the phantoms that a benchmark's flags ask for: every seed of every rig, with flags of `run.py`."""
+    size = given.frames, given.width, given.height
+    return [Example(rig, seed, *size, tuple(extra)) for rig in rigs for seed in given.seeds]
+
+
 def read_options(flags: Sequence[str]) -> dict[str, Any]:
     """Return the options of every stage, as `run.py` reads them. Raises InputError for unknown flags."""
     options, _ = parse_options(SECTIONS, RETIRED, flags)

@@ -73,11 +73,7 @@ class Clock:
 def main(argv: Sequence[str]) -> int:
     """Train every variant on every phantom, and write the tables after each; return the exit status."""
     given, extra = _parser().parse_known_args(argv)
-    examples = [
-        Example(rig, seed, given.frames, given.width, given.height, tuple(extra))
-        for rig in given.rig
-        for seed in given.seeds
-    ]
+    examples = setting.examples_of(given.rig, given, extra)
     try:
         measure(examples, _available(given.variants), given, setting.command_line("time_to_quality.py", argv))
     except InputError as error:

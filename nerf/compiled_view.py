@@ -15,8 +15,8 @@ from nerf.field_kernel import field_room, see_field
 from nerf.fields import SurfaceField
 from nerf.kernel_inputs import array_of, geometry_of, layers_of
 from nerf.radiance import Radiance
-from nerf.ray_batch import height_at
-from nerf.rays import DIRECTION, NORMAL, ORIGIN, Box, Rays
+from nerf.ray_batch import place_samples, ray_in_box
+from nerf.rays import NORMAL, Box, Rays
 from nerf.shading_kernel import DISTANCE, shine, softplus
 from utils.compiled import KERNEL, share
 
@@ -80,17 +80,9 @@ def _place(first, last, lines, z, box, base, points, front):  # type: ignore[no-
     samples = z.shape[1]
     origin, slope = np.empty(3, np.float32), np.empty(3, np.float32)
     for r in range(first, last):
-        for a in range(3):
-            origin[a], slope[a] = matrix[a, 3], np.float32(0.0)
-            for b in range(3):
-                origin[a] += matrix[a, b] * lines[r, ORIGIN + b]
-                slope[a] += matrix[a, b] * lines[r, DIRECTION + b]
-        for k in range(samples):
-            row = r * samples + k
-            for a in range(3):
-                points[row, a] = origin[a] + z[r, k] * slope[a]
-            height = height_at(base, points[row, 0], points[row, 1])
-            front[row] = (height - points[row, 2]) * 0.5 * box_depth_mm
+        ray_in_box(matrix, lines[r], origin, slope)
+        ours = slice(r * samples, (r + 1) * samples)
+        place_samples(z[r], origin, slope, base, box_depth_mm, points[ours], front[ours])
 
 
 @numba.njit(**KERNEL)

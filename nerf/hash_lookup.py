@@ -123,6 +123,15 @@ def _corners(i, j, k, place):  # type: ignore[no-untyped-def]  # pragma: no cove
 
 
 @numba.njit(**INNER)
+def _found(point, place):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return the rows of the eight corners around a point (3,), and how far beyond the lower ones it lies."""
+    i, u = _cell(point[0], place[1])
+    j, v = _cell(point[1], place[2])
+    k, w = _cell(point[2], place[3])
+    return _corners(i, j, k, place), u, v, w
+
+
+@numba.njit(**INNER)
 def _weights(u, v, w):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Return the weights of the eight corners in the order of `_corners`."""
     vw = v * w
@@ -138,10 +147,7 @@ def _gather(start, stop, table, points, places, out):  # type: ignore[no-untyped
         for level in range(len(places)):
             place = places[level]
             for p in range(first, min(first + BLOCK, stop)):
-                i, u = _cell(points[p, 0], place[1])
-                j, v = _cell(points[p, 1], place[2])
-                k, w = _cell(points[p, 2], place[3])
-                row = _corners(i, j, k, place)
+                row, u, v, w = _found(points[p], place)
                 weight = _weights(u, v, w)
                 for c in range(CHANNELS):
                     total = np.float32(0.0)
@@ -173,10 +179,7 @@ def _scatter(first, last, gradient, points, places, table_gradient):  # type: ig
         for p in range(len(points)):
             if _is_zero(bits, p, level):
                 continue
-            i, u = _cell(points[p, 0], place[1])
-            j, v = _cell(points[p, 1], place[2])
-            k, w = _cell(points[p, 2], place[3])
-            row = _corners(i, j, k, place)
+            row, u, v, w = _found(points[p], place)
             weight = _weights(u, v, w)
             for corner in range(8):
                 for c in range(CHANNELS):
@@ -196,10 +199,7 @@ def _gather_slopes(start, stop, gradient, table, points, places, out):  # type: 
             for p in range(first, last):
                 if _is_zero(bits, p, level):
                     continue
-                i, u = _cell(points[p, 0], place[1])
-                j, v = _cell(points[p, 1], place[2])
-                k, w = _cell(points[p, 2], place[3])
-                row = _corners(i, j, k, place)
+                row, u, v, w = _found(points[p], place)
                 s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
                 for c in range(CHANNELS):
                     g = gradient[p, level * CHANNELS + c]

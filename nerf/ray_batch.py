@@ -73,7 +73,7 @@ class RayBatch:
 
 
 @numba.njit(**INNER)
-def height_at(base, x, y):  # type: ignore[no-untyped-def]
+def _height_at(base, x, y):  # type: ignore[no-untyped-def]
     """Return the starting surface at x, y in [-1, 1]: bilinear, the border's value beyond."""
     last = base.shape[0] - 1
     column = min(max((x + 1.0) * 0.5 * last, 0.0), last)
@@ -83,6 +83,26 @@ def height_at(base, x, y):  # type: ignore[no-untyped-def]
     return (base[j, i] * (1 - u) + base[j, i + 1] * u) * (1 - v) + (
         base[j + 1, i] * (1 - u) + base[j + 1, i + 1] * u
     ) * v
+
+
+@numba.njit(**INNER)
+def ray_in_box(matrix, ray, origin, slope):  # type: ignore[no-untyped-def]
+    """Write origin and slope (3,) in the box of a ray that begins with its origin and direction in the world."""
+    for a in range(3):
+        origin[a], slope[a] = matrix[a, 3], np.float32(0.0)
+        for b in range(3):
+            origin[a] += matrix[a, b] * ray[ORIGIN + b]
+            slope[a] += matrix[a, b] * ray[DIRECTION + b]
+
+
+@numba.njit(**INNER)
+def place_samples(z, origin, slope, base, box_depth_mm, points, front):  # type: ignore[no-untyped-def]
+    """Write where a ray's samples (s,) lie in the box (s, 3), and how far in front of the starting surface, mm."""
+    for k in range(len(z)):
+        for a in range(3):
+            points[k, a] = origin[a] + z[k] * slope[a]
+        height = _height_at(base, points[k, 0], points[k, 1])
+        front[k] = (height - points[k, 2]) * 0.5 * box_depth_mm
 
 
 @numba.njit(**KERNEL)
@@ -110,11 +130,8 @@ def _fill(  # type: ignore[no-untyped-def]  # pragma: no cover
             row[DIRECTION + a] = poses[view, a, 0] * x + poses[view, a, 1] * y + poses[view, a, 2]
             row[NORMAL + a] = np.float32(normals[pixel, a]) / np.float32(127.0)
             row[TARGET + a] = np.float32(rgb[pixel, a]) / np.float32(255.0)
+        ray_in_box(matrix, row, origin, slope)
         for a in range(3):
-            origin[a], slope[a] = matrix[a, 3], np.float32(0.0)
-            for b in range(3):
-                origin[a] += matrix[a, b] * row[ORIGIN + b]
-                slope[a] += matrix[a, b] * row[DIRECTION + b]
             safe = slope[a] if abs(slope[a]) >= 1e-9 else np.float32(1e-9)
             one, other = (np.float32(-1.0) - origin[a]) / safe, (np.float32(1.0) - origin[a]) / safe
             near, far = max(near, min(one, other)), min(far, max(one, other))
@@ -124,9 +141,5 @@ def _fill(  # type: ignore[no-untyped-def]  # pragma: no cover
         row[PRIOR], row[CONFIDENCE] = depth, half[confidences[pixel]]
         prior = depth, half[sigmas[pixel]] * depth, half[half_widths[pixel]] * depth
         sample_ray(z[r], prior, near, far, jitter, r)
-        for k in range(samples):
-            point = points[r * samples + k]
-            for a in range(3):
-                point[a] = origin[a] + z[r, k] * slope[a]
-            height = height_at(base, point[0], point[1])
-            front[r * samples + k] = (height - point[2]) * 0.5 * box_depth_mm
+        ours = slice(r * samples, (r + 1) * samples)
+        place_samples(z[r], origin, slope, base, box_depth_mm, points[ours], front[ours])

@@ -73,18 +73,24 @@ def pull_light(light, lit, turned, of_half, of_distance, of_lamp):  # type: igno
 
 
 @numba.njit(**INNER)
+def _lobe(lobes, first, normal, light):  # type: ignore[no-untyped-def]
+    """Return of the lobe that begins at `first`: length of its axis, cosine to the half-vector, sharpness."""
+    length, cosine = 0.0, 0.0
+    for a in range(3):
+        axis = normal[a] + BUMPS * lobes[first + a] + OFF_AXIS
+        length += axis * axis
+        cosine += axis * light[HALF + a]
+    length = max(math.sqrt(length), 1e-12)
+    return length, cosine / length, BLUNTEST + SHARPER * softplus(lobes[first + 3])
+
+
+@numba.njit(**INNER)
 def shine(lobes, normal, light):  # type: ignore[no-untyped-def]
     """Return the brightness of a point's highlight lobes (lobes * 5,)."""
     total = 0.0
     for lobe in range(len(lobes) // 5):
         first = 5 * lobe
-        length, cosine = 0.0, 0.0
-        for a in range(3):
-            axis = normal[a] + BUMPS * lobes[first + a] + OFF_AXIS
-            length += axis * axis
-            cosine += axis * light[HALF + a]
-        cosine /= max(math.sqrt(length), 1e-12)
-        sharpness = BLUNTEST + SHARPER * softplus(lobes[first + 3])
+        _, cosine, sharpness = _lobe(lobes, first, normal, light)
         total += softplus(lobes[first + 4] - WEAK) * math.exp(sharpness * (cosine - 1.0))
     return total
 
@@ -94,14 +100,7 @@ def pull_shine(lobes, normal, light, given, of_lobes, of_half):  # type: ignore[
     """Write the gradient of the lobes and add that of the half-vector (3,), for `given` a unit of brightness."""
     for lobe in range(len(lobes) // 5):
         first = 5 * lobe
-        length, cosine = 0.0, 0.0
-        for a in range(3):
-            axis = normal[a] + BUMPS * lobes[first + a] + OFF_AXIS
-            length += axis * axis
-            cosine += axis * light[HALF + a]
-        length = max(math.sqrt(length), 1e-12)
-        cosine /= length
-        sharpness = BLUNTEST + SHARPER * softplus(lobes[first + 3])
+        length, cosine, sharpness = _lobe(lobes, first, normal, light)
         strength = softplus(lobes[first + 4] - WEAK)
         peak = given * math.exp(sharpness * (cosine - 1.0))
         of_cosine = peak * strength * sharpness
