@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from nerf import warm_up
+from nerf.options import NerfOptions
 from utils.compiled import KEPT_DAYS, NAME, PACKAGES, ROOT, sources_hash
 
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -62,3 +64,21 @@ def test_where_nothing_can_be_written_another_folder_is_found(tmp_path: Path) ->
     home = tmp_path / "home"
     home.mkdir()
     assert asked(Path("/proc/nothing"), HOME=str(home)) == str(home / ".cache" / f"{NAME}{sources_hash()}")
+
+
+def test_kernels_are_compiled_in_the_background_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(warm_up, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("nerf.warm_up.subprocess.Popen", lambda command, **_: started.append(command))
+    for field in ("planes", "planes", "hash", "mlp"):
+        warm_up.start(NerfOptions(field=field, device="cpu"))
+    assert [command[-1] for command in started] == ["planes", "hash"], "and nothing for a field of densities"
+
+
+def test_a_process_that_cannot_be_started_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(warm_up, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("nerf.warm_up.subprocess.Popen", none_left)
+    assert warm_up.start(NerfOptions(device="cpu")) is None
