@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import setting
 from benchmarks.setting import Example
-from nerf.training import build_trainer
+from nerf.training import build_trainer, threads_of_training
 from run import STAGES
 from utils.devices import choose_device
 from utils.errors import InputError
@@ -275,7 +275,7 @@ def _seconds_a_step(flags: Sequence[str]) -> float:
     sections = setting.read_options(flags)
     options = sections["nerf"]
     root = Path(sections["experiment"].basedir) / sections["experiment"].expname
-    with setting.threads_of_training(options.field):
+    with threads_of_training(options):
         dataset, placed = Scene.load(root / "scene"), load_poses(root / "poses")
         trainer = build_trainer(options, dataset, placed, root / "prior", choose_device(options.device))
         seconds = []

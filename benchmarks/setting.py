@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import functools
 import hashlib
 import os
@@ -13,7 +12,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,17 +163,6 @@ def iterations_flags(iterations: int | None) -> list[str]:
         for name in ("depth_refine_start", "depth_refine_period")
     }
     return ["--N_iters", str(iterations), *(w for name, steps in moved.items() for w in (f"--{name}", str(steps)))]
-
-
-@contextlib.contextmanager
-def threads_of_training(field: str) -> Iterator[None]:
-    """Take as many threads of PyTorch as the stage `nerf` does: all for the large network, else one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if field == "mlp" else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def machine() -> str:

@@ -31,7 +31,7 @@ from nerf.fields import FIELDS, FieldOptions
 from nerf.options import NerfOptions
 from nerf.refinement import refine_pool
 from nerf.trainer import Trainer
-from nerf.training import CHUNK, build_trainer
+from nerf.training import CHUNK, build_trainer, threads_of_training
 from utils.artifacts import record_hash
 from utils.devices import choose_device
 from utils.errors import InputError
@@ -153,7 +153,7 @@ def run_variant(example: Example, variant: str, given: argparse.Namespace) -> Ru
     path = folder / f"{variant}-{record_hash(made_from)}.csv"
     if not path.exists():
         root = setting.prepare(example)
-        with setting.threads_of_training(options["nerf"].field):
+        with threads_of_training(options["nerf"]):
             dataset, placed = Scene.load(root / "scene"), load_poses(root / "poses")
             heldout = HeldOut(dataset, placed, given.score_rays, options["evaluation"])
             curve = train(options["nerf"], root / "prior", heldout, budget_s)

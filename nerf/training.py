@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -86,24 +88,32 @@ def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Pat
         raise NotApplicable(f"no field without camera poses ({skipped(poses)})")
     dataset, placed = Scene.load(scene), load_poses(poses)
     device = choose_device(options.device)
-    # The steps of a surface leave torch only small operations: a second thread waits more than it works.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if options.surface else threads)
-    trainer = build_trainer(options, dataset, placed, prior, device)
     checkpoint = out / CHECKPOINT
-    if checkpoint.exists():
-        _resume(trainer, checkpoint, out)
-    elif options.ft_path:
-        start_from(trainer, Path(options.ft_path))
-    began = time.monotonic()
-    first = trainer.step
-    last = _train(trainer, out)
-    seconds = time.monotonic() - began
-    torch.set_num_threads(threads)
+    with threads_of_training(options):
+        trainer = build_trainer(options, dataset, placed, prior, device)
+        if checkpoint.exists():
+            _resume(trainer, checkpoint, out)
+        elif options.ft_path:
+            start_from(trainer, Path(options.ft_path))
+        began = time.monotonic()
+        first = trainer.step
+        last = _train(trainer, out)
+        seconds = time.monotonic() - began
     _write_model(options, trainer, out)
     checkpoint.unlink(missing_ok=True)
     rate = (trainer.step - first) * options.N_rand / max(seconds, 1e-9)
     return f"{trainer.step} steps, training PSNR {last:.2f} dB, {rate / 1000:.1f} thousand rays/s on {device}"
+
+
+@contextlib.contextmanager
+def threads_of_training(options: NerfOptions) -> Iterator[None]:
+    """Take one thread of torch for a surface, whose steps leave torch only small operations, else all."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if options.surface else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def training_views(dataset: Scene, placed: Poses, binocular: bool) -> list[View]:
