@@ -59,12 +59,17 @@ class Example:
         """Return the experiment whose stages up to `prior` every variant shares."""
         return LOGS / self.name
 
+    @property
+    def data(self) -> Path:
+        """Return the folder of its images."""
+        return ROOT / "data" / "benchmarks" / self.name
+
     def flags(self, experiment: Path) -> list[str]:
         """Return the flags of `run.py` for this phantom and an experiment: the defaults, with both eyes."""
         sizes = {"frames": self.frames, "width": self.width, "height": self.height, "seed": self.seed}
         return [
             *("--basedir", str(experiment.parent), "--expname", experiment.name),
-            *("--datadir", str(ROOT / "data" / "benchmarks" / self.name), "--phantom", self.rig),
+            *("--datadir", str(self.data), "--phantom", self.rig),
             *(word for name, number in sizes.items() for word in (f"--phantom_{name}", str(number))),
             *("--seed", str(self.seed), "--depth_png_mm", str(DEPTH_PNG_MM), "--train_binocular"),
             *self.extra,

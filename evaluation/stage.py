@@ -30,7 +30,7 @@ from evaluation.scores import (
 from evaluation.tables import latex_table, markdown_table
 from utils.artifacts import read_json, write_json
 from utils.errors import NotApplicable
-from utils.scene import Scene
+from utils.scene import POSES, Scene
 from utils.stages import Stage, peak_memory_mb, read_stamp
 from utils.types import ARBITRARY_UNITS, Side
 
@@ -38,6 +38,10 @@ PROTOCOL = "default"
 
 _POSE_KEYS = ("n_registered", "n_frames", "reprojection_px", "metric")
 _TEST_POSES = "poses of test frames may have been estimated with the test images"
+_REFINED_POSES = (
+    "poses were corrected while the field was trained: those of training frames by their images, those of test "
+    "frames by what their neighbours' corrections tell"
+)
 _TRUTH_CACHE_BYTES = 256_000_000
 
 
@@ -87,6 +91,8 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     if report:
         metrics["poses"] = {key: report[key] for key in _POSE_KEYS if _is_plain(report.get(key))}
         notes.append(str(report.get("test_poses") or _TEST_POSES))
+    if "nerf" in folders and (folders["nerf"] / POSES).exists():
+        notes.append(_REFINED_POSES)
     stamps = {name: read_stamp(folder) for name, folder in ({"scene": scene} | folders).items()}
     metrics["runtime_s"] = {name: stamp["seconds"] for name, stamp in stamps.items() if "seconds" in stamp}
     metrics["runtime_s"]["evaluation"] = round(time.monotonic() - began, 2)

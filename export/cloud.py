@@ -56,7 +56,15 @@ class Cloud:
 
 
 def run(
-    options: ExportOptions, *, out: Path, scene: Path, poses: Path, prior: Path, render: Path, filter: Path
+    options: ExportOptions,
+    *,
+    out: Path,
+    scene: Path,
+    poses: Path,
+    prior: Path,
+    nerf: Path,
+    render: Path,
+    filter: Path,
 ) -> str:
     """Write `cloud.ply` from filtered depth of training frames, or from the prior where there is no field.
 
@@ -68,7 +76,7 @@ def run(
     rendered = not skipped(filter)
     if not rendered and skipped(prior):
         raise NotApplicable(f"there is no depth to make points from ({skipped(prior)})")
-    placed = load_poses(poses) if not skipped(poses) else None
+    placed = load_poses(poses, nerf) if not skipped(poses) else None
     depths = filter if rendered else prior
     clouds = []
     names = [name for name in dataset.train if has_maps(depths, "left", name)]
@@ -182,5 +190,5 @@ def _view_cloud(
     return cloud, depth_mm[chosen] / camera.fx
 
 
-READS = ("scene", "poses", "prior", "render", "filter")
+READS = ("scene", "poses", "prior", "nerf", "render", "filter")
 STAGE = Stage("export", run, ExportOptions, READS, check=check)

@@ -185,7 +185,7 @@ class _Field:
     @staticmethod
     def load(root: Path) -> _Field:
         scene = Scene.load(root / "scene")
-        views = Views(scene, load_poses(root / "poses"))
+        views = Views(scene, load_poses(root / "poses", root / "nerf"))
         shown = [view for view in views.training() if has_maps(root / "render", view.side, view.name)]
         depth = {view: _opaque(load_maps(root / "render", view.side, view.name)) for view in shown}
         return _Field(root, views, {view: found for view, found in depth.items() if np.isfinite(found).any()})

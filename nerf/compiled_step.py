@@ -15,6 +15,7 @@ from nerf.fields import SurfaceField
 from nerf.kernel_inputs import array_of, geometry_of, layers_of, networks
 from nerf.losses import DEPTH_BETA, GAP_LOSS_WEIGHT, OPACITY_LOSS_WEIGHT, SATURATED, LossWeights
 from nerf.model import SceneModel
+from nerf.pose_kernel import pull_cameras
 from nerf.ray_batch import RayBatch
 from nerf.ray_kernel import COLOUR, COUNTED, DEPTH, GAP, LANES, SQUARED, SUMS, THROUGH, Settings, step_rays
 from nerf.rays import PRIOR, Cameras
@@ -36,7 +37,7 @@ class CompiledStep:
         self.asleep = ASLEEP
         self.batch = RayBatch(rays, samples)
         self.features = torch.empty(rays * samples, self.field.features)
-        self.of_features = torch.empty_like(self.features)
+        self.of_features, self.of_front = torch.empty_like(self.features), np.empty(rays * samples, np.float32)
 
     def run(
         self, pool: PixelPool, pixels: Tensor, jitter: tuple[Tensor, Tensor, Tensor], weights: LossWeights
@@ -64,7 +65,7 @@ class CompiledStep:
             step_rays, LANES,
             features, batch.front, batch.z, batch.record, batch.view,
             lights, geometry, layers, self._settings(weights, known),
-            self.of_features.numpy(), of_geometry, of_layers, of_lights, sums,
+            self.of_features.numpy(), self.of_front, of_geometry, of_layers, of_lights, sums,
         )  # fmt: skip
         field.layout.scatter(self.of_features.numpy(), points, gradient_of(field.table))
         self._give(of_geometry, of_layers)
@@ -77,6 +78,23 @@ class CompiledStep:
             "gap": float(total[GAP]),
             "squared": float(total[SQUARED] / (3.0 * total[COUNTED])) if total[COUNTED] else float("nan"),
         }
+
+    def of_cameras(self, cameras: Cameras) -> Tensor:
+        """Return the gradients (v, 3, 4) of the cameras' `world_from_camera` in the batch that was run last.
+
+        Light is left out: where it falls says little about where a camera stands.
+        """
+        batch, field, box = self.batch, self.field, self.model.box
+        points, of_points = batch.points.numpy(), np.empty(batch.points.shape, np.float32)
+        field.layout.slopes(array_of(field.table), points, self.of_features.numpy(), of_points)
+        poses = array_of(cameras.world_from_camera)
+        found = np.zeros((LANES, *poses.shape))
+        share(
+            pull_cameras, LANES,
+            points, of_points, self.of_front, batch.z, batch.record, batch.view, field.base[0, 0].numpy(),
+            (box.box_from_world.numpy(), float(box.size_mm[2])), np.ascontiguousarray(poses[:, :, :3]), found,
+        )  # fmt: skip
+        return torch.from_numpy(found.sum(0).astype(np.float32))
 
     def _settings(self, weights: LossWeights, known: int) -> Settings:
         model, options = self.model, self.model.radiance.options
@@ -98,7 +116,7 @@ class CompiledStep:
 
     def _lights(self, cameras: Cameras) -> Lights:
         model = self.model
-        anchor = cameras.world_from_left.numpy()
+        anchor = array_of(cameras.world_from_left)
         lamp = (
             anchor[:, :, :3] @ (array_of(model.lamp_left) * np.float32(model.shape.reference_mm)) + anchor[:, :, 3]
         )

@@ -128,15 +128,17 @@ def _pull_weights(features, z, moves, pull, of_seen, room, r):  # type: ignore[n
 
 @numba.njit(**INNER)
 def pull_field(  # type: ignore[no-untyped-def]  # pragma: no cover
-    features, z, geometry, blur, unit, moves, asleep, pull, of_gap, of_seen, room, of_features, of_geometry, lane
+    features, z, geometry, blur, unit, moves, asleep, pull, of_gap, of_seen, room,
+    of_features, of_front, of_geometry, lane
 ):  # fmt: skip
-    """Write the gradients of features and add those of the network, given those of what rays see; return the gap.
+    """Write the gradients of samples and add those of the network, given those of what rays see; return the gap.
 
     Args:
         pull: (n, 2) gradients of opacity and depth; `of_seen` (n, f) of the features seen; `of_gap` of each mm by
             which the surface is missed.
         asleep: samples of a smaller share of their ray, whose distance has a smaller gradient than this share of
             the largest of the ray, change nothing worth their time: they are left out.
+        of_features: (n * s, f) and `of_front` (n * s,), written.
 
     Returns:
         By how many mm the rays miss the surface, added up.
@@ -158,7 +160,9 @@ def pull_field(  # type: ignore[no-untyped-def]  # pragma: no cover
             if share < asleep and abs(room.of_distance[k]) < asleep * steepest:
                 for f in range(width):
                     of_features[row, f] = 0.0
+                of_front[row] = 0.0
                 continue
+            of_front[row] = room.of_distance[k]
             given = np.float32(room.of_distance[k] * unit)
             of_geometry.b2[lane, 0] += given
             for c in range(room.hidden.shape[1]):

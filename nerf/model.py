@@ -125,8 +125,10 @@ class SceneModel(nn.Module):
         share = weights / weights.sum(1, keepdim=True).clamp_min(LEAST)
         seen = torch.einsum("rs,rsf->rf", share, features.view(*z.shape, -1))
         # Detached: brightness says little about depth, and before the colours fit it says it wrongly.
-        surface = rays.origins + found.depth.detach()[:, None] * rays.directions
-        return self.radiance(seen, light_at(surface, rays.origins, lamp, rays.normal))
+        # Nor does it say where the camera stands, where poses are refined.
+        origins, directions = rays.origins.detach(), rays.directions.detach()
+        surface = origins + found.depth.detach()[:, None] * directions
+        return self.radiance(seen, light_at(surface, origins, lamp, rays.normal))
 
     def _shade_samples(self, rays: Rays, found: Composite, features: Tensor, z: Tensor, lamp: Tensor) -> Tensor:
         points = rays.origins[:, None] + z[..., None] * rays.directions[:, None]

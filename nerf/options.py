@@ -34,6 +34,9 @@ class NerfOptions(FieldOptions, RadianceOptions):
     depth_refine_period: int = option(600, "steps between refinements")
     depth_refine_rounds: int = option(2, "number of refinements; 0 switches them off")
     depth_refine_quantile: float = option(0.5, "worst share of what still disagrees that is smoothed")
+    refine_poses: bool = option(
+        False, "correct the poses of the cameras, and of the eyes to each other, while training"
+    )
     ft_path: str = option(
         "", "start from another training: its folder nerf, or the field.safetensors or checkpoint.pt in it"
     )

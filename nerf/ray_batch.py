@@ -62,7 +62,7 @@ class RayBatch:
             pixels.numpy(),
             (pool.starts.numpy(), pool.widths.numpy(), pool.rgb.numpy(), pool.depth.numpy(), *halves),
             (pool.normal.numpy(), pool.highlight.numpy()),
-            (cameras.intrinsics.numpy(), cameras.world_from_camera.numpy()),
+            (cameras.intrinsics.numpy(), cameras.world_from_camera.detach().numpy()),
             (box.box_from_world.numpy(), float(box.size_mm[2])),
             field.base[0, 0].numpy(),
             tuple(part.numpy() for part in jitter),

@@ -95,14 +95,14 @@ def _losses(record, view, lights, settings, found, share, room, of_lights, sums,
 @numba.njit(**KERNEL)
 def step_rays(  # type: ignore[no-untyped-def]  # pragma: no cover
     first_lane, last_lane, features, front, z, record, view, lights, geometry, layers, settings,
-    of_features, of_geometry, of_layers, of_lights, sums,
+    of_features, of_front, of_geometry, of_layers, of_lights, sums,
 ):  # fmt: skip
     """Compute losses and all gradients of the rays of some lanes.
 
     Args:
         features: (n * s, f), `front` (n * s,) mm and `z` (n, s) mm of the samples.
         record: (n, 16) and `view` (n,) of the rays, as in `RayBatch`.
-        of_features: (n * s, f), written; the other gradients are added to.
+        of_features: (n * s, f) and `of_front` (n * s,), written; the other gradients are added to.
         sums: (lanes, 6), the parts of the loss.
     """
     n, count = z.shape
@@ -125,6 +125,6 @@ def step_rays(  # type: ignore[no-untyped-def]  # pragma: no cover
             missed = pull_field(
                 some, z[ours], geometry, settings.blur, settings.unit, settings.moves, settings.asleep,
                 colour.pull, settings.gap_weight * share / settings.unit, colour.of_seen,
-                field, of_features[mine], of_geometry, lane,
+                field, of_features[mine], of_front[mine], of_geometry, lane,
             )  # fmt: skip
             sums[lane, GAP] += missed / settings.unit * share

@@ -65,7 +65,7 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     """Render every frame that has a pose, each calibrated eye; write maps, pictures and a video an eye."""
     if skipped(nerf):
         raise NotApplicable(f"no field to render ({skipped(nerf)})")
-    dataset, placed = Scene.load(scene), load_poses(poses)
+    dataset, placed = Scene.load(scene), load_poses(poses, nerf)
     model, _ = load_model(nerf, choose_device(options.device))
     trained = TrainingDepth(dataset, placed, training_depth(nerf, prior))
     unrefined = TrainingDepth(dataset, placed, training_depth(nerf, prior, refined=False))

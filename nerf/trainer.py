@@ -20,6 +20,7 @@ from nerf.losses import (
 )
 from nerf.model import Rendered, SceneModel
 from nerf.options import NerfOptions
+from nerf.pose_refinement import PoseCorrections
 from nerf.sampling import guided_samples, uniform
 from nerf.table import OnePassAdam
 from nerf.views import PixelPool
@@ -28,6 +29,8 @@ from nerf.views import PixelPool
 DEPTH_LOSS_END = 0.1
 # Of Adam: a short memory of squares, for tables whose rows are seen now and then.
 BETAS, EPS = (0.9, 0.99), 1e-15
+# Of corrections of poses, in radians and working distances.
+POSE_RATE = 3e-4
 # What a refinement changes in the pool.
 REFINED = ("depth", "half_width", "sigma", "confidence")
 
@@ -52,6 +55,11 @@ class Trainer:
             {"params": networks, "lr": slow},
             {"params": light, "lr": min(slow, 3e-3)},
         ]
+        self.device_pool = pool.to(device)
+        self.poses = None
+        if options.refine_poses:
+            self.poses = PoseCorrections(self.device_pool.cameras, pool.views, model.shape.reference_mm)
+            groups.append({"params": list(self.poses.to(device).parameters()), "lr": POSE_RATE})
         if self.device.type == "cpu":
             self.optimiser: torch.optim.Optimizer = OnePassAdam(groups, BETAS, EPS)
         else:
@@ -59,7 +67,6 @@ class Trainer:
         self.base_rates = [float(group["lr"]) for group in self.optimiser.param_groups]
         compiled = self.device.type == "cpu" and model.field.surface and options.distortion_loss_weight == 0
         self.compiled = CompiledStep(self.model, options.N_rand, options.N_samples) if compiled else None
-        self.device_pool = pool.to(device)
         tissue = self.device_pool.tissue.half()
         self.uniformly, self.guided = Drawing(tissue), Drawing(self.device_pool.importance * tissue)
         known = pool.depth[pool.some]
@@ -71,6 +78,8 @@ class Trainer:
         self._set_rates()
         self.model.sharpen(self.step / self.options.N_iters)
         pixels = self._draw()
+        if self.poses is not None:
+            self.device_pool.cameras = self.poses()
         if self.compiled is not None:
             losses = self._compiled_losses(self.compiled, pixels)
         else:
@@ -80,6 +89,13 @@ class Trainer:
         self.optimiser.step()
         self.step += 1
         return losses
+
+    def take_over_poses(self) -> None:
+        """Give the pool the cameras as they are corrected by now."""
+        if self.poses is not None:
+            with torch.no_grad():
+                self.device_pool.cameras = self.poses()
+            self.pool.cameras = self.device_pool.cameras.to(torch.device("cpu"))
 
     def losses(self, pixels: Tensor) -> Losses:
         """Return the losses of a batch of flat pixel indices, differentiable."""
@@ -99,6 +115,9 @@ class Trainer:
         """Do what `losses` and its `backward` do."""
         weights, model = self.loss_weights(), self.model
         parts = compiled.run(self.pool, pixels, self._jitter(len(pixels)), weights)
+        if self.poses is not None:
+            cameras = self.pool.cameras
+            cameras.world_from_camera.backward(compiled.of_cameras(cameras))
         shift = model.lamp_shift().detach()
         assert model.lamp_left.grad is not None
         model.lamp_left.grad += 2.0 * LAMP_LOSS_WEIGHT * shift
@@ -121,6 +140,7 @@ class Trainer:
             "step": self.step,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "poses": self.poses.state_dict() if self.poses else {},
             "generator": self.generator.get_state(),
             "device_generator": self.device_generator.get_state(),
             **{name: getattr(self.pool, name) for name in REFINED},
@@ -130,6 +150,9 @@ class Trainer:
         """Go back to where `state` was taken."""
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if self.poses is not None:
+            self.poses.load_state_dict(state["poses"])
+            self.take_over_poses()
         self.generator.set_state(state["generator"])
         self.device_generator.set_state(state["device_generator"])
         for name in REFINED:
@@ -153,7 +176,9 @@ class Trainer:
 
     def _render(self, pixels: Tensor) -> Rendered:
         rays, guide = self.device_pool.rays(pixels), self.device_pool.guide(pixels)
-        bounds = self.model.box.bounds(rays)
+        # Samples stand where they stand: that a corrected pose would move them says nothing about it.
+        with torch.no_grad():
+            bounds = self.model.box.bounds(rays)
         generator = self.device_generator if self.options.perturb > 0 else None
         guided, free = self.options.sample_counts
         if guided:

@@ -8,23 +8,22 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from tqdm import tqdm
 
-from nerf.checkpoints import CHECKPOINT, RECORD, WEIGHTS, save_checkpoint, start_from, weights_files
+from nerf.checkpoints import CHECKPOINT, save_checkpoint, start_from, weights_files
 from nerf.losses import Losses
 from nerf.model import SceneModel, Shape
 from nerf.options import NerfOptions as NerfOptions
 from nerf.rays import Box
 from nerf.refinement import refine_pool
+from nerf.trained import save_corrected_poses, save_model
 from nerf.trainer import Trainer
 from nerf.views import PixelPool, View, cameras_of
-from utils.artifacts import save_maps, write_json
+from utils.artifacts import save_maps
 from utils.devices import choose_device
 from utils.errors import InputError, NotApplicable
 from utils.scene import Scene, load_poses
@@ -99,7 +98,7 @@ def run(options: NerfOptions, *, out: Path, scene: Path, poses: Path, prior: Pat
         first = trainer.step
         last = _train(trainer, out)
         seconds = time.monotonic() - began
-    _write_model(options, trainer, out)
+    save_model(trainer, out, save_corrected_poses(trainer, placed, _trained_frames(dataset, placed), out))
     checkpoint.unlink(missing_ok=True)
     rate = (trainer.step - first) * options.N_rand / max(seconds, 1e-9)
     return f"{trainer.step} steps, training PSNR {last:.2f} dB, {rate / 1000:.1f} thousand rays/s on {device}"
@@ -119,7 +118,11 @@ def threads_of_training(options: NerfOptions) -> Iterator[None]:
 def training_views(dataset: Scene, placed: Poses, binocular: bool) -> list[View]:
     """Return the views whose images train the field: training frames with a pose, left or both eyes."""
     sides = dataset.sides if binocular else dataset.sides[:1]
-    return [(side, name) for side in sides for name in dataset.train if placed.placed(name)]
+    return [(side, name) for side in sides for name in _trained_frames(dataset, placed)]
+
+
+def _trained_frames(dataset: Scene, placed: Poses) -> list[str]:
+    return [name for name in dataset.train if placed.placed(name)]
 
 
 def build_trainer(
@@ -127,7 +130,7 @@ def build_trainer(
 ) -> Trainer:
     """Put model, pixels and optimiser together; the same seed gives the same start."""
     views = training_views(dataset, placed, options.train_binocular)
-    frames = [name for name in dataset.train if placed.placed(name)]
+    frames = _trained_frames(dataset, placed)
     if len(frames) < 2:
         raise InputError(
             "too few training frames with a pose",
@@ -215,6 +218,7 @@ def _require_finite(losses: Losses, step: int) -> None:
 
 
 def _refine(trainer: Trainer, out: Path, number: int) -> None:
+    trainer.take_over_poses()
     change = refine_pool(trainer, CHUNK)
     log.info(
         "nerf: refinement %d: other images judge %.1f %% of the tissue, %.1f %% replaced, median change %.2f %%",
@@ -252,27 +256,6 @@ def _cut_progress(path: Path, step: int) -> None:
         lines = path.read_text().splitlines()
         kept = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
         path.write_text("\n".join([lines[0], *kept]) + "\n")
-
-
-def _write_model(options: NerfOptions, trainer: Trainer, out: Path) -> None:
-    model, shape = trainer.model, trainer.model.shape
-    save_file({key: value.contiguous().cpu() for key, value in model.state_dict().items()}, out / WEIGHTS)
-    gains = model.exposure(torch.arange(len(shape.training_positions), device=trainer.device)).tolist()
-    record = {
-        "options": asdict(options),
-        "box_from_world": shape.box.box_from_world.cpu().tolist(),
-        "box_size_mm": list(shape.box.size_mm),
-        "cell_mm": shape.cell_mm,
-        "reference_mm": shape.reference_mm,
-        "training_positions": list(shape.training_positions),
-        "training_views": [list(view) for view in trainer.pool.views],
-        "lamp_start_mm": list(shape.lamp_start_mm),
-        "lamp_left_mm": (model.lamp_left.detach().cpu() * shape.reference_mm).tolist(),
-        "exposure": gains,
-        "falloff": float(model.radiance.falloff.detach()),
-        "refinement_rounds_done": sum(1 for path in out.glob("refinement*") if path.is_dir()),
-    }
-    write_json(out / RECORD, record)
 
 
 READS = ("scene", "poses", "prior")

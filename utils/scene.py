@@ -13,6 +13,8 @@ from utils.artifacts import load_maps, read_json, write_json, write_npz
 from utils.images import read_rgb
 from utils.types import BoolArray, Poses, Rig, Side
 
+POSES = "poses.npz"
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -77,12 +79,18 @@ def save_poses(folder: Path, poses: Poses) -> None:
     }
     if poses.world_from_right is not None:
         arrays["world_from_right"] = poses.world_from_right
-    write_npz(folder / "poses.npz", **arrays)
+    write_npz(folder / POSES, **arrays)
 
 
-def load_poses(folder: Path) -> Poses:
-    """Read `poses.npz`."""
-    with np.load(folder / "poses.npz") as file:
+def load_poses(folder: Path, refined: Path | None = None) -> Poses:
+    """Read `poses.npz` of the stage `poses`, or that of the stage `nerf` where `--refine_poses` has written one.
+
+    Args:
+        folder: of the stage `poses`.
+        refined: folder of the stage `nerf`, finished, skipped, or not there.
+    """
+    better = refined is not None and (refined / POSES).exists()
+    with np.load((refined if refined and better else folder) / POSES) as file:
         right = file["world_from_right"] if "world_from_right" in file.files else None
         names = tuple(str(name) for name in file["names"])
         return Poses(names, file["world_from_left"], right, bool(file["metric"]))

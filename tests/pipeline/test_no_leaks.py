@@ -49,6 +49,15 @@ def test_nothing_of_a_test_image_reaches_the_field(clean_and_noisy: tuple[Sessio
         assert same(clean, noisy, f"nerf/refinement2/{side}_4.npz")
 
 
+def test_nothing_of_a_test_image_reaches_corrections_of_poses(
+    clean_and_noisy: tuple[Session, Session], tmp_path: Path
+) -> None:
+    sessions = [session.until_prior(tmp_path / name) for session, name in zip(clean_and_noisy, "ab", strict=True)]
+    for session in sessions:
+        assert session.run("--until", "nerf", "--refine_poses", "--N_iters", "20") == 0
+    assert same(sessions[0], sessions[1], "nerf/poses.npz")
+
+
 @pytest.mark.parametrize("stage", ["render", "filter"])
 def test_a_test_view_is_rendered_without_its_own_image(
     clean_and_noisy: tuple[Session, Session], stage: str

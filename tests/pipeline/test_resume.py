@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.tiny import Session, interrupted
+from utils.artifacts import read_json
+from utils.scene import load_poses
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +53,23 @@ def test_interrupted_training_ends_in_the_same_weights(
             assert (other.logs / path).read_bytes() == (whole.logs / path).read_bytes()
     with open(other.logs / "nerf" / "train.csv", newline="") as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [10, 20, 30, 40, 50, 60]
+
+
+def test_corrections_of_poses_survive_an_interruption(whole: Session, tmp_path: Path) -> None:
+    written = []
+    for name in ("at once", "interrupted"):
+        session = whole.until_prior(tmp_path / name)
+        if name == "interrupted":
+            with interrupted("advance", 36):
+                assert session.run("--until", "nerf", "--refine_poses") == 130
+        assert session.run("--until", "nerf", "--refine_poses") == 0
+        written.append((session.weights(), (session.logs / "nerf" / "poses.npz").read_bytes()))
+    assert written[0] == written[1]
+    before, after = load_poses(session.logs / "poses"), load_poses(session.logs / "poses", session.logs / "nerf")
+    moved = np.abs(after.world_from_left - before.world_from_left).max(axis=(1, 2))
+    assert (moved > 1e-4).any()
+    record = read_json(session.logs / "nerf" / "field.json")["pose_refinement"]
+    assert 0.0 < record["shifted_rms"] < 2.0
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(
