@@ -106,7 +106,7 @@ def fuse(sights: Sights, grid: Grid, least_confidence: float, largest_angle: flo
 
 @numba.njit(**INNER)
 def between(values, weight, column, row):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Return a map's value at a place between four pixels that all count; at the nearest where one does not."""
+    """Return a map's value at a place between four pixels that all count; NaN where one does not."""
     height, width = values.shape
     i, j = min(int(column), width - 2), min(int(row), height - 2)
     if weight[j, i] > 0 and weight[j, i + 1] > 0 and weight[j + 1, i] > 0 and weight[j + 1, i + 1] > 0:
@@ -114,7 +114,7 @@ def between(values, weight, column, row):  # type: ignore[no-untyped-def]  # pra
         return (values[j, i] * (1 - u) + values[j, i + 1] * u) * (1 - v) + (
             values[j + 1, i] * (1 - u) + values[j + 1, i + 1] * u
         ) * v
-    return values[int(row + 0.5), int(column + 0.5)]
+    return np.nan
 
 
 @numba.njit(**KERNEL)
@@ -140,7 +140,7 @@ def _integrate(first, last, start, steps, lens, maps, total, weight, views):  # 
                     continue
                 limit = limits[q, p]
                 gap = (between(depth, pixel_weight, column, row) - pz) * cosine[q, p]
-                if gap <= -limit:
+                if not gap > -limit:
                     continue
                 count = pixel_weight[q, p]
                 if gap < 0:

@@ -144,7 +144,7 @@ def _look(first, last, points, normals, pose, lens, maps, lamp, limits, out):  #
             continue
         # On a slope the depth within a pixel differs by more.
         slope = (z / fx) * np.sqrt(1.0 - min(cosine * cosine, 1.0)) / cosine
-        if abs(between(depth, depth, column, row) - z) > tolerance + slope:
+        if not abs(between(depth, depth, column, row) - z) <= tolerance + slope:
             continue
         views[n] += 1
         weight = cosine * cosine * (scale / z) ** 2
