@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from utils.stages import skipped
 from utils.types import ARBITRARY_UNITS, BoolArray, Camera, FloatArray, Side
 
 FRAME = "first left camera that was placed: x right, y down, z forward"
+# A pixel takes 35 bytes.
+KEPT_PIXELS = 20_000_000
 # Relative to the depth, from one pixel to the next: more is a jump to another surface.
 JUMP = 0.05
 # A field whose depth spreads over this share of it is trusted by half.
@@ -56,7 +58,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Sights:
-    """All training views that have depth, read one at a time, again each time: they need not fit in memory."""
+    """All training views that have depth; those that fit into `KEPT_PIXELS` are read once, others each time."""
 
     dataset: Scene
     prior: Path
@@ -65,6 +67,7 @@ class Sights:
     views: list[tuple[Side, str]]
     poses: dict[tuple[Side, str], FloatArray]
     metric: bool
+    kept: dict[tuple[Side, str], Sight] = field(default_factory=dict)
 
     @staticmethod
     def find(scene: Path, poses: Path, prior: Path, nerf: Path, render: Path, filter: Path) -> Sights:
@@ -99,7 +102,11 @@ class Sights:
         return "filtered depth of the field" if self.filter else "fused prior"
 
     def __iter__(self) -> Iterator[Sight]:
-        return (self._read(*view) for view in self.views)
+        for view in self.views:
+            sight = self.kept.get(view) or self._read(*view)
+            if (len(self.kept) + 1) * sight.depth_mm.size <= KEPT_PIXELS:
+                self.kept[view] = sight
+            yield sight
 
     def __len__(self) -> int:
         return len(self.views)

@@ -46,7 +46,7 @@ class Mesh:
         return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
     def chosen(self, keep: BoolArray) -> Mesh:
-        """Return the triangles that `keep` (m,) marks, with the vertices that they need."""
+        """Return the triangles that `keep` (m,) marks, with the vertices that they need, in their order."""
         faces = self.faces[keep]
         used = np.unique(faces)
         number = np.full(len(self.vertices), -1, np.int64)

@@ -124,7 +124,7 @@ def test_a_planning_system_gets_true_spacing_and_origin(exported: Path) -> None:
     points = origin + spacing * grid
     near = np.abs(values) < 1.0
     assert near.sum() > 100
-    np.testing.assert_allclose(values[near], -off_plane(points[near]), atol=0.15)
+    np.testing.assert_allclose(values[near], -off_plane(points[near]), atol=0.25)
 
 
 def read_mha(path: Path) -> tuple[dict[str, str], FloatArray, FloatArray, FloatArray]:
