@@ -1,0 +1,94 @@
+"""Read and write COLMAP models, text and binary, through pycolmap.
+
+COLMAP maps world to camera, and the centre of the top-left pixel is (0.5, 0.5): its cx is ours + 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2  # noqa: F401 - before pycolmap: in the other order cv2.imwrite aborts the process
+import numpy as np
+
+from export.camera_set import UNKNOWN_UNIT, CameraSet
+from export.formats.broken import broken
+from export.formats.sidecar import NAME, restore
+from utils.geometry import invert_rigid, rigid
+from utils.types import Camera, FloatArray
+
+HALF_PIXEL = 0.5
+MODEL_FOLDERS = (".", "sparse/0", "sparse", "0")
+_EXPECTED = "a COLMAP model: cameras, images and points3D files, all .bin or all .txt"
+
+
+def model_folder(path: Path) -> Path | None:
+    """Return the folder of the model at or below a path; None where there is none."""
+    for place in MODEL_FOLDERS:
+        for ending in ("bin", "txt"):
+            if (path / place / f"images.{ending}").is_file() and (path / place / f"cameras.{ending}").is_file():
+                return path / place
+    return None
+
+
+def recognises(path: Path) -> bool:
+    """Whether a folder is a model, or has one in `sparse/0` or `sparse`."""
+    return path.is_dir() and model_folder(path) is not None
+
+
+def read(path: Path) -> CameraSet:
+    """Read the registered images of a model in the order of their ids."""
+    folder = model_folder(path)
+    if folder is None:
+        raise broken(path, "no model in it", _EXPECTED)
+    model = _load(folder)
+    images = [model.image(number) for number in sorted(model.reg_image_ids())]
+    if not images:
+        raise broken(folder, "no registered image", "a model with at least one posed image")
+    names = tuple(str(image.name) for image in images)
+    cameras = CameraSet(
+        names=names,
+        world_from_camera=invert_rigid(np.stack([_camera_from_world(image) for image in images])),
+        cameras=tuple(_camera(model.camera(image.camera_id)) for image in images),
+        unit=UNKNOWN_UNIT,
+        images=_images(folder, names),
+        notes=_notes(model),
+    )
+    root = path if (path / NAME).exists() else folder
+    return restore(cameras, root / NAME)
+
+
+def _load(folder: Path) -> Any:
+    import pycolmap
+
+    pycolmap.logging.minloglevel = 2
+    try:
+        return pycolmap.Reconstruction(folder)
+    except (ValueError, RuntimeError, IndexError, MemoryError) as error:
+        raise broken(folder, error, _EXPECTED, "write the model again, or copy all of its files") from error
+
+
+def _camera_from_world(image: Any) -> FloatArray:
+    found = image.cam_from_world()
+    return rigid(found.rotation.matrix(), found.translation)
+
+
+def _camera(camera: Any) -> Camera:
+    matrix = camera.calibration_matrix()
+    cx, cy = float(matrix[0, 2]) - HALF_PIXEL, float(matrix[1, 2]) - HALF_PIXEL
+    return Camera(float(matrix[0, 0]), float(matrix[1, 1]), cx, cy, int(camera.width), int(camera.height))
+
+
+def _notes(model: Any) -> tuple[str, ...]:
+    bent = sorted({camera.model_name for camera in model.cameras.values() if not camera.is_undistorted()})
+    return (f"lens distortion ({', '.join(bent)}) is left out: undistort the images",) if bent else ()
+
+
+def _images(folder: Path, names: Sequence[str]) -> tuple[Path | None, ...]:
+    """Return where the images lie: in `images`, beside the model or up to two folders above it."""
+    roots = [root / "images" for root in (folder, folder.parent, folder.parent.parent)]
+    found = next((root for root in roots if (root / names[0]).is_file()), None)
+    if found is None:
+        return ()
+    return tuple(found / name if (found / name).is_file() else None for name in names)

@@ -1,0 +1,100 @@
+"""Read and write the npz of poses that `--poses file` takes: `names`, `world_from_left`, `metric`, mm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from export.camera_set import UNKNOWN_UNIT, CameraSet
+from export.formats.broken import broken, load_arrays
+from export.formats.sidecar import KEY, restored
+from utils.artifacts import Array
+from utils.types import ARBITRARY_UNITS, FloatArray
+
+_EXPECTED = "names (n,), world_from_left (n, 4, 4) and, optionally, world_from_right and metric"
+_EYES = ("left", "right")
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file is an npz with `names` and `world_from_left`."""
+    if path.suffix != ".npz" or not path.is_file():
+        return False
+    return {"names", "world_from_left"} <= set(load_arrays(path, _EXPECTED))
+
+
+def read(path: Path) -> CameraSet:
+    """Read poses (n, 4, 4) of one or both eyes; rows of NaN are frames without a pose."""
+    arrays = load_arrays(path, _EXPECTED)
+    missing = {"names", "world_from_left"} - set(arrays)
+    if missing:
+        raise broken(path, f"no {' and no '.join(sorted(missing))}", _EXPECTED)
+    names = [str(name) for name in arrays["names"]]
+    eyes = [eye for eye in _EYES if f"world_from_{eye}" in arrays]
+    for eye in eyes:
+        shape = arrays[f"world_from_{eye}"].shape
+        if shape != (len(names), 4, 4):
+            raise broken(path, f"{len(names)} names and world_from_{eye} of shape {shape}", _EXPECTED)
+    unit = UNKNOWN_UNIT
+    if "metric" in arrays:
+        unit = "mm" if bool(arrays["metric"]) else ARBITRARY_UNITS
+    cameras = CameraSet(
+        names=tuple(f"{eye}/{name}" for eye in eyes for name in names),
+        world_from_camera=np.concatenate([arrays[f"world_from_{eye}"].astype(float) for eye in eyes]),
+        cameras=(None,) * (len(names) * len(eyes)),
+        unit=unit,
+    )
+    return _with_record(cameras, arrays, path)
+
+
+def _with_record(cameras: CameraSet, arrays: dict[str, Array], path: Path) -> CameraSet:
+    """Add what the record inside says of the cameras that it names; poses stay the file's."""
+    if KEY not in arrays:
+        return cameras
+    stems = {stem_of(name): k for k, name in enumerate(cameras.names)}
+    record = json.loads(str(arrays[KEY]))
+    order = [stems.get(stem_of(name), -1) for name in record["names"]]
+    if -1 in order:
+        raise broken(path, "a record of other cameras", "the record that was written with the poses")
+    return restored(cameras.only(order), record, path)
+
+
+def stem_of(name: str) -> str:
+    """Return `left/1` of `left/1.png`: frames may have dots in their names, but not the endings of images."""
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff") else name
+
+
+def eye_and_frame(name: str) -> tuple[str, str]:
+    """Return the eye and the frame of an image's name; without a folder `right` or `r` it is the left eye."""
+    stem = Path(stem_of(name))
+    return "right" if {"right", "r"} & set(stem.parent.parts) else "left", stem.name
+
+
+def losses(cameras: CameraSet) -> list[str]:
+    """Return in words what `--poses file` will not see."""
+    frames = [eye_and_frame(name) for name in cameras.names]
+    lonely = {frame for eye, frame in frames if eye == "right"} - {frame for eye, frame in frames if eye == "left"}
+    if not lonely:
+        return []
+    return [f"the npz is keyed by the left eye: {', '.join(sorted(lonely))} have a right eye alone"]
+
+
+def write(cameras: CameraSet, path: Path, files: Sequence[str], record: dict[str, object]) -> None:
+    """Write the poses; calibration and file names go into a record that only we read."""
+    del files  # an npz of poses has no images
+    views = {
+        eye_and_frame(name): pose for name, pose in zip(cameras.names, cameras.world_from_camera, strict=True)
+    }
+    names = list(dict.fromkeys(frame for eye, frame in views))
+    arrays: dict[str, Array] = {"names": np.array(names, np.str_), "metric": np.array(cameras.unit == "mm")}
+    for eye in _EYES:
+        if any(side == eye for side, _ in views) or eye == "left":
+            unknown = np.full((4, 4), np.nan)
+            poses: list[FloatArray] = [views.get((eye, name), unknown) for name in names]
+            arrays[f"world_from_{eye}"] = np.stack(poses)
+    arrays[KEY] = np.array(json.dumps(record))
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
