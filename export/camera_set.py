@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.types import BoolArray, Camera, FloatArray
+from utils.images import IMAGE_ENDINGS
+from utils.types import BoolArray, Camera, FloatArray, Side
 
 UNKNOWN_UNIT = "units of the file, which does not say what they are"
 
@@ -59,3 +60,15 @@ class CameraSet:
         world_from_camera[:, :3, 3] *= factor
         bounds = None if self.bounds is None else self.bounds * factor
         return replace(self, world_from_camera=world_from_camera, bounds=bounds)
+
+
+def stem_of(name: str) -> str:
+    """Return `left/1` of `left/1.png`: frames may have dots in their names, but not the endings of images."""
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_ENDINGS else name
+
+
+def eye_and_frame(name: str) -> tuple[Side, str]:
+    """Return the eye and the frame of an image's name; without a folder `right` or `r` it is the left eye."""
+    stem = Path(stem_of(name))
+    return "right" if {"right", "r"} & set(stem.parent.parts) else "left", stem.name

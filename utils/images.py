@@ -83,9 +83,10 @@ def _truncated_jpeg(path: Path) -> bool:
 
 
 def write_rgb(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an (h, w, 3) RGB or (h, w) grey uint8 image; the ending chooses the format."""
+    """Write an (h, w, 3) RGB, (h, w, 4) RGBA or (h, w) grey uint8 image; the ending chooses the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    swap = {(3,): cv2.COLOR_RGB2BGR, (4,): cv2.COLOR_RGBA2BGRA}
+    bgr = cv2.cvtColor(image, swap[image.shape[2:]]) if image.ndim == 3 else image
     # Encoded first and written by Python, whose errors say what is wrong (a full disk, rights).
     encoded, data = cv2.imencode(path.suffix, bgr)
     if not encoded:

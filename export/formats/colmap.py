@@ -14,11 +14,13 @@ import numpy as np
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet
 from export.formats.broken import broken
-from export.formats.sidecar import NAME, restore
+from export.formats.outgoing import Outgoing
+from export.formats.sidecar import NAME, restore, write_sidecar
 from utils.geometry import invert_rigid, rigid
 from utils.types import Camera, FloatArray
 
 HALF_PIXEL = 0.5
+IMAGES = "images/"  # where a dataset keeps what the model names
 MODEL_FOLDERS = (".", "sparse/0", "sparse", "0")
 _EXPECTED = "a COLMAP model: cameras, images and points3D files, all .bin or all .txt"
 
@@ -92,3 +94,38 @@ def _images(folder: Path, names: Sequence[str]) -> tuple[Path | None, ...]:
     if found is None:
         return ()
     return tuple(found / name if (found / name).is_file() else None for name in names)
+
+
+def write_binary(out: Outgoing, folder: Path) -> None:
+    """Write `sparse/0` with .bin files."""
+    _write(out, folder, text=False)
+
+
+def write_text(out: Outgoing, folder: Path) -> None:
+    """Write `sparse/0` with .txt files."""
+    _write(out, folder, text=True)
+
+
+def _write(out: Outgoing, folder: Path, *, text: bool) -> None:
+    """Write PINHOLE cameras (one for all images that share it), poses, and points that no image observes."""
+    import pycolmap
+
+    model, calibration = pycolmap.Reconstruction(), out.calibration()
+    numbers = {camera: number for number, camera in enumerate(dict.fromkeys(calibration), 1)}
+    for camera, number in numbers.items():
+        parameters = [camera.fx, camera.fy, camera.cx + HALF_PIXEL, camera.cy + HALF_PIXEL]
+        size = {"width": camera.width, "height": camera.height}
+        model.add_camera_with_trivial_rig(
+            pycolmap.Camera(camera_id=number, model="PINHOLE", params=parameters, **size)
+        )
+    camera_from_world = invert_rigid(out.cameras.world_from_camera)
+    for index, (file, camera) in enumerate(zip(out.files, calibration, strict=True)):
+        image = pycolmap.Image(name=file.removeprefix(IMAGES), camera_id=numbers[camera], image_id=index + 1)
+        rotation = pycolmap.Rotation3d(camera_from_world[index, :3, :3])
+        model.add_image_with_trivial_frame(image, pycolmap.Rigid3d(rotation, camera_from_world[index, :3, 3]))
+    for point, colour in zip(out.points_world, out.colours, strict=True):
+        model.add_point3D(point, pycolmap.Track(), colour)
+    place = folder / "sparse" / "0"
+    place.mkdir(parents=True)
+    (model.write_text if text else model.write_binary)(place)
+    write_sidecar(folder / NAME, out.record)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from export.camera_set import UNKNOWN_UNIT, CameraSet
+from export.camera_set import UNKNOWN_UNIT, CameraSet, eye_and_frame, stem_of
 from export.formats.broken import broken, load_arrays
-from export.formats.sidecar import KEY, restored
+from export.formats.outgoing import Outgoing
+from export.formats.sidecar import KEY, as_text, restored
 from utils.artifacts import Array
 from utils.types import ARBITRARY_UNITS, FloatArray
 
@@ -61,40 +61,30 @@ def _with_record(cameras: CameraSet, arrays: dict[str, Array], path: Path) -> Ca
     return restored(cameras.only(order), record, path)
 
 
-def stem_of(name: str) -> str:
-    """Return `left/1` of `left/1.png`: frames may have dots in their names, but not the endings of images."""
-    path = Path(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff") else name
-
-
-def eye_and_frame(name: str) -> tuple[str, str]:
-    """Return the eye and the frame of an image's name; without a folder `right` or `r` it is the left eye."""
-    stem = Path(stem_of(name))
-    return "right" if {"right", "r"} & set(stem.parent.parts) else "left", stem.name
-
-
 def losses(cameras: CameraSet) -> list[str]:
     """Return in words what `--poses file` will not see."""
     frames = [eye_and_frame(name) for name in cameras.names]
     lonely = {frame for eye, frame in frames if eye == "right"} - {frame for eye, frame in frames if eye == "left"}
     if not lonely:
         return []
-    return [f"the npz is keyed by the left eye: {', '.join(sorted(lonely))} have a right eye alone"]
+    return [f"frames are keyed by the left eye, which these lack: {', '.join(sorted(lonely))}"]
 
 
-def write(cameras: CameraSet, path: Path, files: Sequence[str], record: dict[str, object]) -> None:
-    """Write the poses; calibration and file names go into a record that only we read."""
-    del files  # an npz of poses has no images
-    views = {
-        eye_and_frame(name): pose for name, pose in zip(cameras.names, cameras.world_from_camera, strict=True)
+def write(out: Outgoing, path: Path) -> None:
+    """Write poses in mm; calibration and file names go into a record that only this program reads."""
+    cameras = out.cameras
+    keys: list[tuple[str, str]] = [eye_and_frame(name) for name in cameras.names]
+    views = dict(zip(keys, cameras.world_from_camera, strict=True))
+    names = list(dict.fromkeys(frame for _, frame in views))
+    unknown = np.full((4, 4), np.nan)
+    arrays: dict[str, Array] = {
+        "names": np.array(names, np.str_),
+        "metric": np.array(cameras.unit == "mm"),
+        KEY: np.array(as_text(out.record)),
     }
-    names = list(dict.fromkeys(frame for eye, frame in views))
-    arrays: dict[str, Array] = {"names": np.array(names, np.str_), "metric": np.array(cameras.unit == "mm")}
     for eye in _EYES:
-        if any(side == eye for side, _ in views) or eye == "left":
-            unknown = np.full((4, 4), np.nan)
+        if eye == "left" or any(side == eye for side, _ in views):
             poses: list[FloatArray] = [views.get((eye, name), unknown) for name in names]
             arrays[f"world_from_{eye}"] = np.stack(poses)
-    arrays[KEY] = np.array(json.dumps(record))
     with open(path, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -5,13 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from export.camera_set import CameraSet
+from export.camera_set import CameraSet, eye_and_frame
+from export.ply import read_cloud
+from utils.artifacts import has_maps, load_maps
 from utils.errors import InputError
 from utils.scene import Scene, load_poses
-from utils.stages import STAMP, skipped
-from utils.types import Poses
+from utils.stages import STAMP, read_stamp, skipped
+from utils.types import BoolArray, FloatArray, Poses
 
+CLOUD = "cloud.ply"
+DEPTH_STAGES = ("filter", "render", "prior")  # the best first
 _ONE_PAIR = "one stereo pair has no poses: its left eye is the world"
 
 
@@ -42,6 +47,45 @@ def read_run(path: Path) -> CameraSet:
         splits=tuple(scene.split(name) for _, name in views),
         notes=notes,
     )
+
+
+def depth_bounds(path: Path, cameras: CameraSet) -> FloatArray | None:
+    """Return (n, 2): the 0.1 and 99.9 % quantile of each image's z-depth, as LLFF takes them; None without depth.
+
+    Images whose own depth is unknown get the bounds of all others.
+    """
+    bounds = np.full((len(cameras.names), 2), np.nan)
+    for index, name in enumerate(cameras.names):
+        depth = depth_of(path, name)
+        if depth is not None and np.isfinite(depth).any():
+            bounds[index] = np.quantile(depth[np.isfinite(depth)], [0.001, 0.999])
+    known = np.isfinite(bounds[:, 0])
+    if not known.any():
+        return None
+    bounds[~known] = bounds[known, 0].min(), bounds[known, 1].max()
+    return bounds
+
+
+def depth_of(path: Path, name: str) -> FloatArray | None:
+    """Return the best depth (h, w) that a run has of an image: filtered, rendered, of the prior; None without."""
+    view = eye_and_frame(name)
+    folder = next((path / stage for stage in DEPTH_STAGES if has_maps(path / stage, *view)), None)
+    return None if folder is None else load_maps(folder, *view)["depth_mm"]
+
+
+def run_points(path: Path) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """Return points (n, 3) and RGB (n, 3) of a run's cloud; none where it has none of its present poses."""
+    stamps = [path / stage / STAMP for stage in ("export", "poses")]
+    if not (path / "export" / CLOUD).exists() or not all(map(Path.exists, stamps)):
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    if read_stamp(path / "export")["inputs"].get("poses") != read_stamp(path / "poses")["hash"]:
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    return read_cloud(path / "export" / CLOUD)
+
+
+def tissue_of(path: Path, name: str) -> BoolArray:
+    """Return the tissue (h, w) of an image of a run."""
+    return load_maps(path / "scene" / "masks", *eye_and_frame(name))["tissue"]
 
 
 def _poses(path: Path, scene: Scene) -> tuple[Poses, tuple[str, ...]]:

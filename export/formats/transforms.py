@@ -103,7 +103,7 @@ def _read_frames(file: Path, record: dict[str, Any]) -> CameraSet:
     images = [_find(file.parent, path) for path in paths]
     cameras = [_camera(file, record | frame, image) for frame, image in zip(frames, images, strict=True)]
     return CameraSet(
-        names=tuple(_name(path) for path in paths),
+        names=tuple(_name(path, image) for path, image in zip(paths, images, strict=True)),
         world_from_camera=world_from_opengl @ OPENCV_FROM_OPENGL,
         cameras=tuple(cameras),
         unit=UNKNOWN_UNIT,
@@ -113,9 +113,10 @@ def _read_frames(file: Path, record: dict[str, Any]) -> CameraSet:
     )
 
 
-def _name(path: str) -> str:
-    """Return the name of an image without the folder that all images are in."""
-    return path.removeprefix("./").removeprefix("images/")
+def _name(path: str, image: Path | None) -> str:
+    """Return the name of an image without the folder that all images are in, with the ending of its file."""
+    whole = path if image is None or image.name == Path(path).name else path + image.suffix
+    return whole.removeprefix("./").removeprefix("images/")
 
 
 def _find(folder: Path, path: str) -> Path | None:
