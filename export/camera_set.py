@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.images import IMAGE_ENDINGS
+from utils.images import without_ending
 from utils.types import BoolArray, Camera, FloatArray, Side
 
 UNKNOWN_UNIT = "units of the file, which does not say what they are"
@@ -24,8 +24,8 @@ class CameraSet:
     intrinsics. `unit` is `mm`, or words that say what lengths mean instead.
 
     Empty or None where a format holds none: `images`, the file of each image (None where it was not found);
-    `splits`, `train`, `test` or an empty string; `bounds` (n, 2), nearest and farthest z-depth. `notes` say what
-    the file holds and a CameraSet cannot.
+    `splits`, `train`, `test` or an empty string; `bounds` (n, 2), nearest and farthest z-depth. `notes` say
+    how the file was read, `missing` what it holds and a CameraSet cannot.
     """
 
     names: tuple[str, ...]
@@ -36,6 +36,7 @@ class CameraSet:
     splits: tuple[str, ...] = ()
     bounds: FloatArray | None = None
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def placed(self) -> BoolArray:
@@ -62,13 +63,7 @@ class CameraSet:
         return replace(self, world_from_camera=world_from_camera, bounds=bounds)
 
 
-def stem_of(name: str) -> str:
-    """Return `left/1` of `left/1.png`: frames may have dots in their names, but not the endings of images."""
-    path = Path(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_ENDINGS else name
-
-
 def eye_and_frame(name: str) -> tuple[Side, str]:
     """Return the eye and the frame of an image's name; without a folder `right` or `r` it is the left eye."""
-    stem = Path(stem_of(name))
+    stem = Path(without_ending(name))
     return "right" if {"right", "r"} & set(stem.parent.parts) else "left", stem.name

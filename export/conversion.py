@@ -60,7 +60,7 @@ def convert(order: Order) -> list[str]:
     run = order.source if kind == RUN else None
     numbers = _frame_numbers(source)
     cameras, said = _usable(order, source, run, target)
-    lost = [*source.notes, *target.format.losses(cameras)]
+    lost = [*source.missing, *target.format.losses(cameras)]
     cameras = _one_path(cameras) if target.is_path else cameras
     if order.strict and lost:
         raise InputError(
@@ -80,7 +80,8 @@ def convert(order: Order) -> list[str]:
     files = tuple(images.names(cameras, target.final))
     out = Outgoing(scaled, files, record, points * scale, colours, seen_region(scaled, points * scale))
     _write(out, cameras, images, target)
-    return [*_summary(cameras, target, scale, images), *said, *(f"lost: {one}" for one in lost)]
+    notes = [f"note: {note}" for note in (*source.notes, *said)]
+    return [*_summary(order, cameras, target, scale, images), *notes, *(f"lost: {one}" for one in lost)]
 
 
 def _usable(order: Order, source: CameraSet, run: Path | None, target: Target) -> tuple[CameraSet, list[str]]:
@@ -237,10 +238,10 @@ def _write(out: Outgoing, cameras: CameraSet, images: ImageOrder, target: Target
         target.publish(partial)
 
 
-def _summary(cameras: CameraSet, target: Target, scale: float, images: ImageOrder) -> list[str]:
+def _summary(order: Order, cameras: CameraSet, target: Target, scale: float, images: ImageOrder) -> list[str]:
     eyes = [eye_and_frame(name)[0] for name in cameras.names]
     counts = ", ".join(f"{eyes.count(eye)} {eye}" for eye in dict.fromkeys(eyes))
-    lengths = cameras.unit if scale == 1 else f"{scale:g} for 1 ({cameras.unit})"
+    lengths = order.unit or (cameras.unit if scale == 1 else f"{scale:g} for each 1 ({cameras.unit})")
     brought = {
         "reference": "referred to",
         "copy": "copied",

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from export.camera_set import CameraSet
 from export.formats.run_folder import depth_of, tissue_of
 from utils.errors import InputError
-from utils.images import read_rgb, resize_mask, write_rgb
+from utils.images import read_rgb, resize_mask, without_ending, write_rgb
 from utils.types import BoolArray
 
 POLICIES = ("reference", "copy", "link", "rgba", "none")
@@ -41,7 +41,15 @@ class ImageOrder:
             return [os.path.relpath(image, final) for image in self._known(cameras)]
         names = [self.layout(index, name) for index, name in enumerate(cameras.names)]
         if self.policy == "rgba":
-            names = [str(Path(name).with_suffix(".png")) for name in names]
+            names = [f"{without_ending(name)}.png" for name in names]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InputError(
+                "two images would get the same name",
+                found=twice,
+                expected="names that differ without their folders above and their ending",
+                do="choose a format that refers to images, or rename them",
+            )
         return names
 
     def place(self, cameras: CameraSet, folder: Path, final: Path) -> None:

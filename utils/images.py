@@ -34,6 +34,12 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
+def without_ending(name: str) -> str:
+    """Return an image's name without its ending; a dot in a name that has none, `1.5`, is no ending."""
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_ENDINGS else name
+
+
 def frame_name(path: Path, image_dir: str) -> tuple[str, int]:
     """Return the frame's name and how many columns were cut off on its left: `<frame>_<cut>` in `rectify`.
 

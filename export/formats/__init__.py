@@ -10,18 +10,24 @@ from export.camera_set import CameraSet
 from export.formats import colmap, llff, neus, pose_npz, run_folder, trajectories, transforms, transforms_files
 from export.formats.outgoing import Outgoing
 from utils.errors import InputError
+from utils.images import without_ending
 
 
 def _as_named(index: int, name: str) -> str:
     """Return where an image goes: into `images`, under its name."""
     del index
-    return f"images/{name}"
+    return f"images/{_below(name)}"
 
 
 def _flat(index: int, name: str) -> str:
     """Return where an image of NeRF-synthetic goes, whose loader adds `.png`."""
     del index
-    return f"images/{Path(name).with_suffix('.png').as_posix().replace('/', '_')}"
+    return f"images/{without_ending(_below(name)).replace('/', '_')}.png"
+
+
+def _below(name: str) -> str:
+    """Return a name that stays inside the folder that it is put into: files may name images above theirs."""
+    return "/".join(part for part in Path(name).parts if part not in ("..", "/"))
 
 
 def _nothing(cameras: CameraSet) -> list[str]:
@@ -150,19 +156,14 @@ def read_cameras(path: Path, format: str = "") -> CameraSet:
     Raises:
         InputError: no such file, no format that is known, or a file that is broken.
     """
-    if not path.exists():
-        raise InputError(
-            f"{path} does not exist",
-            found="no such file or folder",
-            expected=f"a camera file or a run of Specula: {', '.join(READABLE)}",
-            do="check the path",
-        )
     format = format or detect(path)
+    _require(path)
     return run_folder.read_run(path) if format == RUN else FORMATS[format].read(path)
 
 
 def detect(path: Path) -> str:
     """Return the format of a file or folder. Raises InputError where it is none that is known."""
+    _require(path)
     if run_folder.is_run(path):
         return RUN
     found = next((name for name, format in FORMATS.items() if format.recognises(path)), None)
@@ -175,3 +176,13 @@ def detect(path: Path) -> str:
             do="check the path, or name the format with --from",
         )
     return found
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist",
+            found="no such file or folder",
+            expected=f"a camera file or a run of Specula: {', '.join(READABLE)}",
+            do="check the path",
+        )

@@ -1,4 +1,4 @@
-"""Read and write COLMAP models, text and binary, through pycolmap.
+"""Read and write COLMAP models as datasets: `sparse/0` with the model, `images` beside it.
 
 COLMAP maps world to camera, and the centre of the top-left pixel is (0.5, 0.5): its cx is ours + 0.5.
 """
@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2  # noqa: F401 - before pycolmap: in the other order cv2.imwrite aborts the process
 import numpy as np
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet
 from export.formats.broken import broken
+from export.formats.colmap_files import EXPECTED, HALF_PIXEL, read_model
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import NAME, restore, write_sidecar
-from utils.geometry import invert_rigid, rigid
-from utils.types import Camera, FloatArray
+from utils.geometry import invert_rigid
 
-HALF_PIXEL = 0.5
 IMAGES = "images/"  # where a dataset keeps what the model names
 MODEL_FOLDERS = (".", "sparse/0", "sparse", "0")
-_EXPECTED = "a COLMAP model: cameras, images and points3D files, all .bin or all .txt"
 
 
 def model_folder(path: Path) -> Path | None:
@@ -43,48 +40,22 @@ def read(path: Path) -> CameraSet:
     """Read the registered images of a model in the order of their ids."""
     folder = model_folder(path)
     if folder is None:
-        raise broken(path, "no model in it", _EXPECTED)
-    model = _load(folder)
-    images = [model.image(number) for number in sorted(model.reg_image_ids())]
+        raise broken(path, "no model in it", EXPECTED)
+    cameras, images = read_model(folder)
     if not images:
-        raise broken(folder, "no registered image", "a model with at least one posed image")
-    names = tuple(str(image.name) for image in images)
-    cameras = CameraSet(
+        raise broken(folder, "no image with a pose", "a model with at least one")
+    names = tuple(image.name for image in images)
+    bent = sorted({cameras[image.camera].bent for image in images} - {""})
+    found = CameraSet(
         names=names,
-        world_from_camera=invert_rigid(np.stack([_camera_from_world(image) for image in images])),
-        cameras=tuple(_camera(model.camera(image.camera_id)) for image in images),
+        world_from_camera=invert_rigid(np.stack([image.camera_from_world for image in images])),
+        cameras=tuple(cameras[image.camera].pinhole for image in images),
         unit=UNKNOWN_UNIT,
         images=_images(folder, names),
-        notes=_notes(model),
+        missing=(f"lens distortion ({', '.join(bent)}): undistort the images",) if bent else (),
     )
     root = path if (path / NAME).exists() else folder
-    return restore(cameras, root / NAME)
-
-
-def _load(folder: Path) -> Any:
-    import pycolmap
-
-    pycolmap.logging.minloglevel = 2
-    try:
-        return pycolmap.Reconstruction(folder)
-    except (ValueError, RuntimeError, IndexError, MemoryError) as error:
-        raise broken(folder, error, _EXPECTED, "write the model again, or copy all of its files") from error
-
-
-def _camera_from_world(image: Any) -> FloatArray:
-    found = image.cam_from_world()
-    return rigid(found.rotation.matrix(), found.translation)
-
-
-def _camera(camera: Any) -> Camera:
-    matrix = camera.calibration_matrix()
-    cx, cy = float(matrix[0, 2]) - HALF_PIXEL, float(matrix[1, 2]) - HALF_PIXEL
-    return Camera(float(matrix[0, 0]), float(matrix[1, 1]), cx, cy, int(camera.width), int(camera.height))
-
-
-def _notes(model: Any) -> tuple[str, ...]:
-    bent = sorted({camera.model_name for camera in model.cameras.values() if not camera.is_undistorted()})
-    return (f"lens distortion ({', '.join(bent)}) is left out: undistort the images",) if bent else ()
+    return restore(found, root / NAME)
 
 
 def _images(folder: Path, names: Sequence[str]) -> tuple[Path | None, ...]:

@@ -47,15 +47,15 @@ def read(path: Path) -> CameraSet:
         raise broken(file, f"the keys {', '.join(sorted(arrays)[:4]) or 'none'}", _EXPECTED)
     parts = [_decompose(file, f"{_KEY}{number}", arrays[f"{_KEY}{number}"]) for number in numbers]
     images = list_images(file.parent / "image") or list_images(file.parent / "rgb")
-    notes = []
+    notes, missing = [], []
     if images and len(images) != len(parts):
         notes.append(f"{len(images)} images beside {len(parts)} cameras: which belongs to which is unknown")
         images = []
     if not images and not (file.parent / NAME).exists():
-        notes.append("no images beside the file, which does not say their size: calibration is left out")
+        missing.append("calibration, for no image beside the file says their size")
     matrices = [matrix for matrix, _ in parts]
     if any(abs(matrix[0, 1]) > _SKEWED * matrix[0, 0] for matrix in matrices):
-        notes.append("skewed pixels are read as square ones")
+        missing.append("the skew of the pixels' axes")
     sizes = [image_size(image) for image in images] or [None] * len(parts)
     cameras = CameraSet(
         names=tuple(image.name for image in images) or tuple(f"{number:06d}" for number in numbers),
@@ -64,6 +64,7 @@ def read(path: Path) -> CameraSet:
         unit=UNKNOWN_UNIT,
         images=tuple(images),
         notes=tuple(notes),
+        missing=tuple(missing),
     )
     return restore(cameras, file.with_name(NAME))
 

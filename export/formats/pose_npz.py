@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from export.camera_set import UNKNOWN_UNIT, CameraSet, eye_and_frame, stem_of
+from export.camera_set import UNKNOWN_UNIT, CameraSet, eye_and_frame
 from export.formats.broken import broken, load_arrays
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import KEY, as_text, restored
 from utils.artifacts import Array
+from utils.errors import InputError
 from utils.types import ARBITRARY_UNITS, FloatArray
 
 _EXPECTED = "names (n,), world_from_left (n, 4, 4) and, optionally, world_from_right and metric"
@@ -53,11 +54,14 @@ def _with_record(cameras: CameraSet, arrays: dict[str, Array], path: Path) -> Ca
     """Add what the record inside says of the cameras that it names; poses stay the file's."""
     if KEY not in arrays:
         return cameras
-    stems = {stem_of(name): k for k, name in enumerate(cameras.names)}
-    record = json.loads(str(arrays[KEY]))
-    order = [stems.get(stem_of(name), -1) for name in record["names"]]
-    if -1 in order:
-        raise broken(path, "a record of other cameras", "the record that was written with the poses")
+    stems = {name: k for k, name in enumerate(cameras.names)}
+    try:
+        record = json.loads(str(arrays[KEY]))
+        order = [stems["/".join(eye_and_frame(name))] for name in record["names"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise broken(
+            path, f"a record of other cameras: {error}", "the record that was written with them"
+        ) from error
     return restored(cameras.only(order), record, path)
 
 
@@ -74,6 +78,14 @@ def write(out: Outgoing, path: Path) -> None:
     """Write poses in mm; calibration and file names go into a record that only this program reads."""
     cameras = out.cameras
     keys: list[tuple[str, str]] = [eye_and_frame(name) for name in cameras.names]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InputError(
+            "an npz of poses has one image an eye and frame",
+            found=f"several images of the {twice[0]} eye at frame {twice[1]}",
+            expected="images of one rig: left/<frame>, right/<frame>",
+            do="choose a format that has names",
+        )
     views = dict(zip(keys, cameras.world_from_camera, strict=True))
     names = list(dict.fromkeys(frame for _, frame in views))
     unknown = np.full((4, 4), np.nan)

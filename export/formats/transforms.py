@@ -84,7 +84,7 @@ def _joined(parts: list[CameraSet]) -> CameraSet:
         images=tuple(image for part in parts for image in part.images),
         splits=tuple(split for part in parts for split in part.splits),
         bounds=np.concatenate(with_bounds) if len(with_bounds) == len(parts) else None,
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        missing=tuple(dict.fromkeys(one for part in parts for one in part.missing)),
     )
     first = {name: whole.names.index(name) for name in whole.names}
     return whole.only(list(first.values()))
@@ -109,7 +109,7 @@ def _read_frames(file: Path, record: dict[str, Any]) -> CameraSet:
         unit=UNKNOWN_UNIT,
         images=tuple(images),
         splits=tuple(_splits(record, file, paths)),
-        notes=tuple(_notes(record, frames)),
+        missing=_missing(record, frames),
     )
 
 
@@ -174,7 +174,7 @@ def image_size(image: Path | None) -> tuple[int, int] | None:
         ) from error
 
 
-def _notes(record: dict[str, Any], frames: list[dict[str, Any]]) -> list[str]:
+def _missing(record: dict[str, Any], frames: list[dict[str, Any]]) -> tuple[str, ...]:
     """Return what the file says that a pinhole camera cannot hold."""
     bent = {key for values in (record, *frames) for key in _DISTORTION if values.get(key)}
-    return [f"lens distortion ({', '.join(sorted(bent))}) is left out: undistort the images"] if bent else []
+    return (f"lens distortion ({', '.join(sorted(bent))}): undistort the images",) if bent else ()
