@@ -22,6 +22,13 @@ from utils.types import FloatArray
 UNITS_MM = {"mm": 1.0, "m": 1000.0}
 _SKEWED = 0.02  # largest deviation of a rotation that printed digits explain
 _ROUNDED = 1e-9  # and the largest that is not worth a word
+_BROUGHT = {
+    "reference": "named where they are",
+    "copy": "copied",
+    "link": "linked",
+    "rgba": "cut out",
+    "none": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -79,9 +86,14 @@ def convert(order: Order) -> list[str]:
     scaled = cameras.scaled(scale)
     files = tuple(images.names(cameras, target.final))
     out = Outgoing(scaled, files, record, points * scale, colours, seen_region(scaled, points * scale))
-    _write(out, cameras, images, target)
+    with target.partial() as partial:
+        images.place(cameras, partial, target.final)
+        target.format.write(out, partial / target.path.name if target.format.single else partial)
+        target.publish(partial)
+    if out.region is None and target.format.unseen:
+        said.append(f"no depth says what the cameras see: {target.format.unseen}")
     notes = [f"note: {note}" for note in (*source.notes, *said)]
-    return [*_summary(order, cameras, target, scale, images), *notes, *(f"lost: {one}" for one in lost)]
+    return [*_summary(order, out, target, images.policy), *notes, *(f"lost: {one}" for one in lost)]
 
 
 def _usable(order: Order, source: CameraSet, run: Path | None, target: Target) -> tuple[CameraSet, list[str]]:
@@ -230,27 +242,14 @@ def _no_points() -> tuple[FloatArray, NDArray[np.uint8]]:
     return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
 
 
-def _write(out: Outgoing, cameras: CameraSet, images: ImageOrder, target: Target) -> None:
-    """Write into a folder beside the target, and move what is finished to its place."""
-    with target.partial() as partial:
-        images.place(cameras, partial, target.final)
-        target.format.write(out, partial / target.path.name if target.format.single else partial)
-        target.publish(partial)
-
-
-def _summary(order: Order, cameras: CameraSet, target: Target, scale: float, images: ImageOrder) -> list[str]:
-    eyes = [eye_and_frame(name)[0] for name in cameras.names]
+def _summary(order: Order, out: Outgoing, target: Target, policy: str) -> list[str]:
+    """Return what was written: cameras, points, lengths, images, and what only reading back will know."""
+    eyes = [eye_and_frame(name)[0] for name in out.cameras.names]
     counts = ", ".join(f"{eyes.count(eye)} {eye}" for eye in dict.fromkeys(eyes))
-    lengths = order.unit or (cameras.unit if scale == 1 else f"{scale:g} for each 1 ({cameras.unit})")
-    brought = {
-        "reference": "referred to",
-        "copy": "copied",
-        "link": "linked",
-        "rgba": "cut out",
-        "none": "not used",
-    }
+    points = f", {len(out.points_world)} points" if target.format.points else ""
+    scale = "" if out.record["scale"] == 1 else f", times {out.record['scale']:g}"
     return [
-        f"{target.path}: {target.format.title}, {len(cameras.names)} cameras ({counts})",
-        f"lengths: {lengths}; images: {brought[images.policy]}",
+        f"{target.path}: {target.format.title}, {len(eyes)} cameras ({counts}){points}",
+        f"lengths: {order.unit or out.cameras.unit + scale}; images: {_BROUGHT[policy]}",
         f"kept for reading back, as the format has no room for it: {target.format.omits}",
     ]

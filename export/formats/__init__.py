@@ -42,8 +42,9 @@ class Format:
 
     `recognises` and `read` take a file or folder; `write` takes a folder to fill, or the file where `single`.
     `omits` says what the format never has and the record keeps; `losses` what other programs would misread in
-    these cameras. `layout` places an image by its number and name; with `refers` the file can name images
-    wherever they are. `file` is the name by which a target is recognised.
+    these cameras; `unseen` what is left to do where no depth says which region the cameras see. `layout` places
+    an image by its number and name; with `refers` the file can name images wherever they are. `file` is the
+    name by which a target is recognised; `points` says that a cloud goes into it.
     """
 
     title: str
@@ -56,6 +57,8 @@ class Format:
     file: str = ""
     single: bool = False
     refers: bool = False
+    points: bool = False
+    unseen: str = ""
 
 
 _NEVER = "unit, depth bounds"
@@ -95,12 +98,18 @@ FORMATS: dict[str, Format] = {
         transforms_files.write_instant_ngp,
         f"split, {_NEVER}",
         refers=True,
+        unseen="choose `scale` and `offset` so that the scene lies in the unit cube",
     ),
     "colmap": Format(
-        "COLMAP model, binary", colmap.recognises, colmap.read, colmap.write_binary, f"split, {_NEVER}"
+        "COLMAP model, binary",
+        colmap.recognises,
+        colmap.read,
+        colmap.write_binary,
+        f"split, {_NEVER}",
+        points=True,
     ),
     "colmap-text": Format(
-        "COLMAP model, text", colmap.recognises, colmap.read, colmap.write_text, f"split, {_NEVER}"
+        "COLMAP model, text", colmap.recognises, colmap.read, colmap.write_text, f"split, {_NEVER}", points=True
     ),
     "llff": Format(
         "LLFF, poses_bounds.npy",
@@ -120,6 +129,7 @@ FORMATS: dict[str, Format] = {
         f"image names and size, split, {_NEVER}",
         layout=neus.layout,
         file=neus.CAMERAS,
+        unseen="scale_mat is the identity: bring the region of interest into the unit sphere",
     ),
     "tum": Format(
         "TUM trajectory",

@@ -74,13 +74,13 @@ def depth_of(path: Path, name: str) -> FloatArray | None:
 
 
 def run_points(path: Path) -> tuple[FloatArray, NDArray[np.uint8]]:
-    """Return points (n, 3) and RGB (n, 3) of a run's cloud; none where it has none of its present poses."""
-    stamps = [path / stage / STAMP for stage in ("export", "poses")]
-    if not (path / "export" / CLOUD).exists() or not all(map(Path.exists, stamps)):
-        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-    if read_stamp(path / "export")["inputs"].get("poses") != read_stamp(path / "poses")["hash"]:
-        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-    return read_cloud(path / "export" / CLOUD)
+    """Return points (n, 3) and RGB (n, 3) of a run's cloud; none where it has none, or one of other poses."""
+    if (path / "export" / CLOUD).exists() and (path / "export" / STAMP).exists():
+        made_from = read_stamp(path / "export")["inputs"]
+        stages = [stage for stage in ("poses", "nerf") if (path / stage / STAMP).exists()]
+        if all(made_from.get(stage) == read_stamp(path / stage)["hash"] for stage in stages):
+            return read_cloud(path / "export" / CLOUD)
+    return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
 
 
 def tissue_of(path: Path, name: str) -> BoolArray:

@@ -58,10 +58,8 @@ def write_synthetic(out: Outgoing, folder: Path) -> None:
 
 def _part(record: dict[str, Any], chosen: list[int]) -> dict[str, Any]:
     """Return the record of some of the cameras."""
-    lists = {
-        key: [record[key][k] for k in chosen] for key in ("names", "cameras", "splits", "bounds") if record[key]
-    }
-    return record | lists
+    keys = ("names", "cameras", "splits", "bounds", "frame_numbers")
+    return record | {key: [record[key][k] for k in chosen] for key in keys if record[key]}
 
 
 def _matrices(out: Outgoing) -> list[Any]:

@@ -195,6 +195,19 @@ def test_what_fits_is_lost_by_no_format(tmp_path: Path) -> None:
         assert not [line for line in said if line.startswith("lost")]
 
 
+def test_a_sphere_or_cube_that_no_depth_gives_is_asked_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", depth=False)
+    shutil.rmtree(run / "export")
+    for name, word in (("neus", "scale_mat"), ("instant-ngp", "`scale`")):
+        said = convert(Order(run, tmp_path / name))
+        assert [line for line in said if line.startswith("note: no depth") and word in line]
+    assert "scale" not in json.loads((tmp_path / "instant-ngp" / "transforms.json").read_text())
+
+
+def test_points_are_counted(run: Path, tmp_path: Path) -> None:
+    assert "6 cameras (3 left, 3 right), 30 points" in convert(Order(run, tmp_path / "colmap"))[0]
+
+
 # Refusals: one message, nothing written.
 
 

@@ -281,6 +281,20 @@ def test_the_sphere_of_neus_holds_the_points(tmp_path: Path) -> None:
     assert np.linalg.norm(corners[0]) > 0.7
 
 
+def test_a_projection_of_the_other_sign_is_the_same_camera(tmp_path: Path) -> None:
+    target = without_record(written(tmp_path, "neus"))
+    whole = read_cameras(target)
+    with np.load(target / "cameras.npz") as file:
+        arrays = {key: -2.5 * file[key] if key.startswith("world") else file[key] for key in file.files}
+    np.savez(target / "cameras.npz", **arrays)
+    again = read_cameras(target)
+    np.testing.assert_allclose(again.world_from_camera, whole.world_from_camera, atol=1e-9)
+    for one, other in zip(again.cameras, whole.cameras, strict=True):
+        assert one is not None
+        assert other is not None
+        np.testing.assert_allclose(one.matrix, other.matrix, atol=1e-9)
+
+
 def test_a_colmap_model_has_the_cloud_as_its_points(tmp_path: Path) -> None:
     text = (written(tmp_path, "colmap-text", unit="m") / "sparse" / "0" / "points3D.txt").read_text()
     rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
