@@ -77,8 +77,8 @@ def run_points(path: Path) -> tuple[FloatArray, NDArray[np.uint8]]:
     """Return points (n, 3) and RGB (n, 3) of a run's cloud; none where it has none, or one of other poses."""
     if (path / "export" / CLOUD).exists() and (path / "export" / STAMP).exists():
         made_from = read_stamp(path / "export")["inputs"]
-        stages = [stage for stage in ("poses", "nerf") if (path / stage / STAMP).exists()]
-        if all(made_from.get(stage) == read_stamp(path / stage)["hash"] for stage in stages):
+        stages = [stage for stage in ("poses", "nerf") if stage in made_from and (path / stage / STAMP).exists()]
+        if all(made_from[stage] == read_stamp(path / stage)["hash"] for stage in stages):
             return read_cloud(path / "export" / CLOUD)
     return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
 
