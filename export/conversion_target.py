@@ -16,6 +16,7 @@ from export.formats.transforms import SYNTHETIC, TRANSFORMS
 from utils.errors import InputError
 
 _SINGLE = {".npz": "npz", ".tum": "tum", ".kitti": "kitti"}
+_WRITTEN = {NAME, "images", "image", "mask", "sparse", *(format.file for format in FORMATS.values())}
 _ENDINGS = (".json", ".npy", ".npz", ".txt", ".tum", ".kitti", ".bin")
 
 
@@ -64,12 +65,12 @@ class Target:
             )
         if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
             return
-        ours = self.path.is_file() if self.format.single else _written_by_us(self.path)
+        ours = self.path.is_file() if self.format.single else self.path.is_dir() and _written_by_us(self.path)
         if not overwrite or not ours:
             raise InputError(
                 f"{self.path} exists",
                 found="a file" if self.path.is_file() else "a folder with something in it",
-                expected="nothing there, or, with --overwrite, what an earlier conversion wrote",
+                expected="nothing there, or, with --overwrite, what an earlier conversion wrote and nothing else",
                 do="use --overwrite" if ours else "choose another place",
             )
 
@@ -79,9 +80,15 @@ class Target:
             for file in sorted(partial.iterdir()):
                 os.replace(file, self.final / file.name)
             return
+        old = partial.with_name("old")
         if self.path.exists():
-            self.path.rename(partial.with_name("old"))
-        partial.rename(self.path)
+            self.path.rename(old)
+        try:
+            partial.rename(self.path)
+        except OSError:
+            if old.exists():
+                old.rename(self.path)
+            raise
 
 
 def find_target(path: Path, name: str) -> Target:
@@ -120,6 +127,8 @@ def find_target(path: Path, name: str) -> Target:
 
 
 def _written_by_us(folder: Path) -> bool:
-    """Whether a folder has a record of a conversion, as a file or inside a JSON."""
-    files = [folder / f"transforms_{split}.json" for split in SYNTHETIC] + [folder / TRANSFORMS]
-    return (folder / NAME).exists() or any(f'"{KEY}"' in file.read_text() for file in files if file.exists())
+    """Whether a folder has a record of a conversion, as a file or inside a JSON, and nothing else beside it."""
+    files = [folder / name for name in (TRANSFORMS, *(f"transforms_{split}.json" for split in SYNTHETIC))]
+    recorded = any(f'"{KEY}"' in file.read_text() for file in files if file.is_file())
+    strangers = {entry.name for entry in folder.iterdir()} - _WRITTEN - {file.name for file in files}
+    return (recorded or (folder / NAME).is_file()) and not strangers

@@ -38,7 +38,7 @@ class ImageOrder:
     def names(self, cameras: CameraSet, final: Path) -> list[str]:
         """Return the images as a file in the folder `final` names them."""
         if self.policy == "reference":
-            return [os.path.relpath(image, final) for image in self._known(cameras)]
+            return [_relative(image, final) for image in self._known(cameras)]
         names = [self.layout(index, name) for index, name in enumerate(cameras.names)]
         if self.policy == "rgba":
             names = [f"{without_ending(name)}.png" for name in names]
@@ -128,4 +128,9 @@ def _link(image: Path, target: Path, final: Path) -> None:
             expected=f"{final.suffix}, which this format asks for",
             do="use --images copy, which converts it",
         )
-    target.symlink_to(os.path.relpath(image.resolve(), final.parent.resolve()))
+    target.symlink_to(_relative(image, final.parent))
+
+
+def _relative(image: Path, folder: Path) -> str:
+    """Return the way from a folder to an image; `..` leaves the folder that a link leads to, not the link's."""
+    return os.path.relpath(image.parent.resolve() / image.name, folder.resolve())

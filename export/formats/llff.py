@@ -44,6 +44,8 @@ def read(path: Path) -> CameraSet:
     if not np.isfinite(rows).all():
         wrong = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise broken(file, f"NaN or infinity in row {wrong}", _EXPECTED)
+    if (rows[:, [4, 9, 14]] <= 0).any():
+        raise broken(file, "a height, width or focal length of 0 or below", _EXPECTED)
     table = rows[:, :15].reshape(-1, 3, 5)
     world_from_camera = np.tile(np.eye(4), (len(rows), 1, 1))
     world_from_camera[:, :3, :3] = table[:, :, :3] @ OPENCV_FROM_LLFF_AXES

@@ -20,7 +20,7 @@ _MARGIN = 1.1  # of the region around what is seen
 
 @dataclass(frozen=True)
 class Outgoing:
-    """Cameras to write, all with a pose and a calibration.
+    """Cameras to write, all with a pose and, but for formats of poses alone, a calibration.
 
     Lengths of `cameras`, `points_world` (m, 3) with `colours` (m, 3), and `region` (centre (3,), half side (3,) of
     the box that is seen; None where no depth says it) are the file's: mm times a scale. `files` are the images as
@@ -43,7 +43,7 @@ def seen_region(cameras: CameraSet, points_world: FloatArray) -> tuple[FloatArra
     """Return centre and half sides of a box around the points, or around the views between their depth bounds."""
     points = points_world
     if not len(points):
-        if cameras.bounds is None:
+        if cameras.bounds is None or None in cameras.cameras:
             return None
         points = np.concatenate([_corners(cameras, index) for index in range(len(cameras.names))])
     low, high = np.percentile(points, [0.1, 99.9], axis=0)

@@ -153,6 +153,8 @@ def _camera(file: Path, values: dict[str, Any], image: Path | None) -> Camera | 
         cx, cy = float(values.get("cx", width / 2)), float(values.get("cy", height / 2))
     except (TypeError, ValueError) as error:
         raise broken(file, error, _EXPECTED) from error
+    if not (0 < fx < np.inf and 0 < fy < np.inf and width > 0 and height > 0 and np.isfinite([cx, cy]).all()):
+        raise broken(file, f"an impossible camera: {fx:g} {fy:g} {cx:g} {cy:g} {width} {height}", _EXPECTED)
     return Camera(fx, fy, cx - HALF_PIXEL, cy - HALF_PIXEL, width, height)
 
 

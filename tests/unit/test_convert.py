@@ -180,6 +180,20 @@ def test_metres_of_a_file_that_does_not_say_so_become_mm(tmp_path: Path) -> None
     np.testing.assert_array_equal(cameras.world_from_camera[:, 0, 3], [250, 500])
 
 
+def test_bounds_go_with_poses_that_have_no_calibration(tmp_path: Path) -> None:
+    (tmp_path / "path.txt").write_text("7 0.25 0 0 0 0 0 1\n")
+    convert(Order(tmp_path / "path.txt", tmp_path / "poses.npz", bounds=(1.0, 2.0)))
+    np.testing.assert_array_equal(read_cameras(tmp_path / "poses.npz").bounds, [[1.0, 2.0]])
+
+
+def test_the_way_to_an_image_holds_through_a_linked_folder(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "near").symlink_to(tmp_path / "far" / "away")
+    convert(Order(run, tmp_path / "near" / "nerfstudio"))
+    frame = json.loads((tmp_path / "near" / "nerfstudio" / "transforms.json").read_text())["frames"][0]
+    assert os.path.exists(os.path.join(tmp_path / "near" / "nerfstudio", frame["file_path"]))
+
+
 def test_what_is_lost_is_said_with_its_size_and_refused_when_strict(run: Path, tmp_path: Path) -> None:
     said = convert(Order(run, tmp_path / "llff"))
     assert "lost: one focal length: others take fx for fy, which differs by up to 5.6 %" in said
@@ -270,6 +284,8 @@ def test_only_what_a_conversion_wrote_is_replaced(run: Path, tmp_path: Path) -> 
     refused(Order(run, tmp_path / "nerfstudio"), "exists", "--overwrite")
     convert(Order(run, tmp_path / "nerfstudio", overwrite=True))
     assert [path.name for path in (tmp_path / "nerfstudio").iterdir()] == ["transforms.json"]
+    (tmp_path / "nerfstudio" / "outputs").mkdir()
+    refused(Order(run, tmp_path / "nerfstudio", overwrite=True), "exists", "choose another place")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "nerfstudio"]
 
 

@@ -366,6 +366,11 @@ BROKEN: dict[str, tuple[str, bytes]] = {
         b'{"fl_x": "wide", "w": 4, "h": 4, "frames": [{"file_path": "a.png", "transform_matrix": '
         b"[[1,0,0,0],[0,1,0,0],[0,0,1,0]]}]}",
     ),
+    "no width": (
+        "transforms.json",
+        b'{"fl_x": 9, "w": 0, "h": 4, "frames": [{"file_path": "a.png", "transform_matrix": '
+        b"[[1,0,0,0],[0,1,0,0],[0,0,1,0]]}]}",
+    ),
     "no numpy file": ("poses_bounds.npy", b"17 numbers"),
     "no npz": ("cameras.npz", b"PK\x03\x04 broken"),
     "a short line": ("a.tum", b"0 1 2 3 0 0 0 1\n1 1 2 3 0 0 0\n"),
