@@ -8,7 +8,7 @@ from typing import Any
 from stereo_prior import matches, prior, scene, stereo  # isort: skip
 from evaluation import stage as evaluation
 from evaluation.tables import format_console_table
-from export import cloud
+from export import stage as export
 from monocular import depth, poses
 from nerf import filtering, rendering, training, warm_up
 from utils.artifacts import read_json
@@ -19,7 +19,7 @@ from utils.phantom import PhantomOptions, ensure_phantom
 from utils.reference_flags import RETIRED
 from utils.stages import choose, run_stages, skipped
 
-_MODULES = (scene, matches, poses, stereo, depth, prior, training, rendering, filtering, cloud, evaluation)
+_MODULES = (scene, matches, poses, stereo, depth, prior, training, rendering, filtering, export, evaluation)
 STAGES = [module.STAGE for module in _MODULES]
 SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions} | {s.name: s.options for s in STAGES}
 

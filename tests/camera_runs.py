@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from export.ply import write_cloud
+from export.ply import write_ply
 from utils.artifacts import save_maps, write_json
 from utils.geometry import FloatArray, invert_rigid, rigid
 from utils.images import write_rgb
@@ -65,7 +65,7 @@ def make_run(
     points = random.uniform([-20, -20, 50], [20, 20, 70], (30, 3)).astype(np.float32)
     colours = random.integers(0, 255, (30, 3), dtype=np.uint8)
     (root / "export").mkdir()
-    write_cloud(root / "export" / "cloud.ply", points, np.ones((30, 3)), colours, np.ones(30), ["unit mm"])
+    write_ply(root / "export" / "cloud.ply", points, np.ones((30, 3)), colours, np.ones(30), ["unit mm"])
     for stage in ("scene", "poses", "filter", "export"):
         (root / stage).mkdir(exist_ok=True)
         write_json(root / stage / "stamp.json", {"skipped": None, "hash": stage, "inputs": {"poses": "poses"}})
