@@ -275,6 +275,12 @@ def test_a_missing_image_is_refused_and_leaves_nothing(run: Path, tmp_path: Path
     refused(Order(run, tmp_path / "x" / "nerf-synthetic", images="rgba"), "2.png")
 
 
+def test_a_cloud_that_ends_too_early_is_refused(run: Path, tmp_path: Path) -> None:
+    cloud = run / "export" / "cloud.ply"
+    cloud.write_bytes(cloud.read_bytes()[:-5])
+    refused(Order(run, tmp_path / "colmap"), "cloud.ply", "is not a point cloud")
+
+
 def test_only_what_a_conversion_wrote_is_replaced(run: Path, tmp_path: Path) -> None:
     (tmp_path / "nerfstudio").mkdir()
     (tmp_path / "nerfstudio" / "thesis.tex").write_text("years of work")
