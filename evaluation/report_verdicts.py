@@ -1,0 +1,204 @@
+"""What is good in a run and what is not, in words: figures, each with the limits that it is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from evaluation.report_confidence import honesty
+from evaluation.report_html import text
+from evaluation.report_pixels import Pixels
+from evaluation.report_run import Run
+from utils.artifacts import read_json
+
+State = Literal["good", "fair", "poor", "open"]
+_MARKS = {"good": "●", "fair": "▲", "poor": "■", "open": "–"}
+_WORDS = {"good": "good", "fair": "look", "poor": "poor", "open": "not known"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that is judged: what was found, and the rule behind the state."""
+
+    state: State
+    what: str
+    found: str
+    rule: str
+
+
+def judge(value: float, good: float, fair: float) -> State:
+    """Return the state of a value; the better end is where `good` lies, seen from `fair`."""
+    if not np.isfinite(value):
+        return "open"
+    sign = 1.0 if good >= fair else -1.0
+    return "good" if sign * (value - good) >= 0 else "fair" if sign * (value - fair) >= 0 else "poor"
+
+
+def verdicts(run: Run, pixels: Pixels | None) -> list[Verdict]:
+    """Return everything that can be judged of a run, and what cannot, with its reason."""
+    found = [_scale(run), *_placed(run), _calibration(run), _sources(run), *_depth(run, pixels), _colour(run)]
+    judged = honesty(pixels)
+    if judged is not None:
+        state = judge(abs(float(np.log(max(judged.factor, 1e-9)))), float(np.log(2)), float(np.log(3)))
+        if judged.beyond_3 > 0.05 and state == "good":
+            state = "fair"
+        rule = "good: within a factor of two and at most 5 % beyond three sigma; look: within three"
+        words = f"{judged.words}; {judged.beyond_3:.1%} beyond three sigma"
+        found.append(Verdict(state, "Confidence", words, rule))
+    return found
+
+
+def mean_of(run: Run, block: str, key: str, *path: str) -> float:
+    """Return a score of the judged split, mean over the eyes; NaN where there is none."""
+    values = []
+    for side in run.scene.sides:
+        inner: Any = run.metrics.get(block, {})
+        for word in (*path, run.split, side, "tissue"):
+            inner = inner.get(word, {})
+        inner = inner.get(run.alignment, {}) if block == "depth" else inner
+        values.append(inner.get(key, float("nan")))
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def table_of(found: Sequence[Verdict]) -> str:
+    """Return the verdicts as an HTML table: a mark of its own shape and colour, and words, for each."""
+    rows = "".join(
+        f'<tr><td class="state {one.state}"><span aria-hidden="true">{_MARKS[one.state]}</span> {_WORDS[one.state]}'
+        f'</td><th scope="row">{text(one.what)}</th><td>{text(one.found)}</td><td class="rule">{text(one.rule)}</td></tr>'
+        for one in found
+    )
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("State", "What", "Found", "Judged by"))
+    return f'<div class="scroll"><table class="verdicts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def sentence(found: Sequence[Verdict]) -> str:
+    """Return the verdicts in one sentence."""
+    names = {state: [one.what.lower() for one in found if one.state == state] for state in _MARKS}
+    parts = []
+    if names["poor"]:
+        parts.append(f"Poor: {_and(names['poor'])}.")
+    if names["fair"]:
+        parts.append(f"To be looked at: {_and(names['fair'])}.")
+    if names["good"]:
+        parts.append(f"Good: {_and(names['good'])}.")
+    if names["open"]:
+        parts.append(f"Not known: {_and(names['open'])}.")
+    return " ".join(parts)
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _scale(run: Run) -> Verdict:
+    how = str(run.pose_report.get("scale", "from the calibrated pair"))
+    if run.metric:
+        return Verdict("good", "Scale", f"lengths are millimetres ({how})", "good: metric")
+    return Verdict("fair", "Scale", f"lengths are {run.unit} ({how})", "look: no length may be read as mm")
+
+
+def _placed(run: Run) -> list[Verdict]:
+    report = run.pose_report
+    rule = "good: all; look: 90 % or more"
+    if not report:
+        return [Verdict("open", "Registration", run.skipped.get("poses", "no report of the poses"), rule)]
+    placed, frames = int(report["n_registered"]), int(report["n_frames"])
+    missing = [str(name) for name in report.get("not_placed", [])]
+    words = f"{placed} of {frames} frames placed" + (f"; not placed: {_few(missing)}" if missing else "")
+    found = [Verdict(judge(placed / max(frames, 1), 1.0, 0.9), "Registration", words, rule)]
+    pixels = report.get("reprojection_px")
+    rule = "good: 1 px or less; look: 2 px or less"
+    if isinstance(pixels, (int, float)) and np.isfinite(pixels):
+        found.append(Verdict(judge(pixels, 1.0, 2.0), "Reprojection", f"{pixels:.2f} px (rms)", rule))
+    return found
+
+
+def _calibration(run: Run) -> Verdict:
+    """Judge the checks of calibration files, and what the matches say about them."""
+    lines = [str(line) for line in run.frames.get("checks", [])]
+    bad = [line for line in lines if not line.startswith("[ok]")]
+    path = run.folders["matches"] / "checks.json" if "matches" in run.folders else None
+    matched = read_json(path) if path is not None and path.exists() else []
+    bad += [f"{check['check']}: {check['found']}" for check in matched if check["verdict"] not in ("good", "unknown")]
+    count, rule = len(lines) + len(matched), "good: every check passes"
+    if not count:
+        return Verdict("open", "Calibration", "no checks were kept", rule)
+    if bad:
+        return Verdict("fair", "Calibration", f"{len(bad)} of {count} checks do not pass: {'; '.join(bad)}", rule)
+    rows = next((check["found"] for check in matched if check["check"].startswith("rows")), "")
+    return Verdict("good", "Calibration", f"{count} of {count} checks pass" + (f"; {rows}" if rows else ""), rule)
+
+
+def _sources(run: Run) -> Verdict:
+    """Judge whether each source of depth has the scale of the poses."""
+    rule = "good: within 2 %; look: within 5 %"
+    path = run.folders["prior"] / "alignment.csv" if "prior" in run.folders else None
+    rows = read_rows(path) if path is not None and path.exists() else []
+    scales = {row["source"]: float(row["scale"]) for row in rows if row["source"] != "monocular" and row.get("scale")}
+    if not scales:
+        reason = run.skipped.get("prior") or run.skipped.get("poses") or "no source was compared with the poses"
+        return Verdict("open", "Depth against poses", reason, rule)
+    worst = max(abs(scale - 1.0) for scale in scales.values())
+    words = ", ".join(f"{name} depth × {scale:.4f}" for name, scale in scales.items())
+    return Verdict(judge(worst, 0.02, 0.05), "Depth against poses", f"{words} would fit the poses' points", rule)
+
+
+def read_rows(path: Any) -> list[dict[str, str]]:
+    """Return the lines of a CSV file as dictionaries."""
+    import csv
+
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _depth(run: Run, pixels: Pixels | None) -> list[Verdict]:
+    rule = "good: 1 % or less; look: 3 % or less"
+    if not run.metrics.get("depth") or run.method is None:
+        reason = next((note for note in run.metrics.get("notes", []) if "depth is not scored" in note), "")
+        return [Verdict("open", "Depth", reason or "no depth was scored", rule)]
+    error = mean_of(run, "depth", "abs_rel", run.method)
+    scaled = "" if run.metric else " after one median scale"
+    words = f"mean error {error:.2%} of the depth{scaled}" if np.isfinite(error) else "no valid pixel"
+    if pixels is not None:
+        words += f"; within 1 % on {share_within(pixels, 0.01):.1%} of the tissue, within 2 % on "
+        words += f"{share_within(pixels, 0.02):.1%}"
+    covered = mean_of(run, "depth", "coverage", run.method)
+    return [
+        Verdict(judge(error, 0.01, 0.03), "Depth", words, rule),
+        Verdict(
+            judge(covered, 0.98, 0.9),
+            "Coverage",
+            f"{covered:.1%} of the tissue with known truth has depth",
+            "good: 98 % or more; look: 90 % or more",
+        ),
+    ]
+
+
+def share_within(pixels: Pixels, limit: float) -> float:
+    """Return the share of pooled pixels whose depth is within a relative limit of the truth; unknown ones are not."""
+    return float(np.mean(np.nan_to_num(pixels.relative_error(pixels.final_mm), nan=np.inf) <= limit))
+
+
+def _colour(run: Run) -> Verdict:
+    rule = "good: 30 dB or more; look: 25 dB or more"
+    value = mean_of(run, "rgb", "psnr")
+    if not np.isfinite(value):
+        return Verdict("open", "Colour", run.skipped.get("render", "nothing was rendered"), rule)
+    training = _training_psnr(run.metrics, run.scene.sides)
+    gap = f"; training frames {training:.1f} dB" if run.scene.test and np.isfinite(training) else ""
+    words = f"PSNR {value:.1f} dB on tissue of {'held-out' if run.scene.test else 'training'} frames{gap}"
+    return Verdict(judge(value, 30.0, 25.0), "Colour", words, rule)
+
+
+def _training_psnr(metrics: Mapping[str, Any], sides: Sequence[str]) -> float:
+    train = metrics.get("rgb", {}).get("train", {})
+    values = [train[side]["tissue"]["psnr"] for side in sides if "psnr" in train.get(side, {}).get("tissue", {})]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
