@@ -1,4 +1,4 @@
-"""Write `report.html`, one page that opens offline and shows a run; `python -m evaluation.report RUN` does so again."""
+"""Write `report.html`: one page that opens offline and shows a run; `python -m evaluation.report RUN` repeats it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evaluation.options import EvaluationOptions
 from evaluation.report_cameras import cameras_body, frustum_lines
 from evaluation.report_confidence import confidence_body
 from evaluation.report_frames import frames_body
-from evaluation.report_html import Section, absent, figure, table, text
+from evaluation.report_html import Section, absent, figure, percent, table, text
 from evaluation.report_pixels import Pixels, pool
 from evaluation.report_plot import Line, sequence_chart
 from evaluation.report_run import Run, read_run, stamped_options
@@ -37,7 +37,7 @@ _SHOWN_BLOCKS = ("depth", "depth_sources", "rgb", "runtime_s")  # of metrics.jso
 
 
 def write_report(options: EvaluationOptions, *, out: Path, scene: Path, inputs: Mapping[str, Path]) -> Path:
-    """Write the page beside `metrics.json` and `per_frame.csv`, from them and the stages' folders; return its path.
+    """Write the page from the scores in its folder and from the stages' folders; return its path.
 
     Args:
         options: of the stage `evaluation`.
@@ -56,14 +56,19 @@ def compose(run: Run) -> str:
     """Return the page as HTML. A section that cannot be drawn says so and leaves the others alone."""
     pixels = _try(lambda: pool(run), None, "the pooled pixels")
     surface = _try(lambda: load_surface(run), None, "the surface")
-    where = "held-out frames" if run.scene.test else "training frames"
+    where = run.judged
     ratio = pixels.final_ratio if pixels is not None else 1.0
-    no_truth = "There is no truth for these frames, so nothing can tell whether the stated errors are the real ones."
+    no_truth = "There is no truth for these frames: nothing can tell whether the stated errors are the real ones."
     wanted: list[tuple[str, str, str, Callable[[], str]]] = [
         ("summary", "Summary", "What is good and what is not.", lambda: _summary(run, pixels)),
-        ("surface", "The surface", _surface_lead(run), lambda: _surface(run, surface)),
-        ("frames", "Depth and colour", f"The {where} that show most.", lambda: frames_body(run, ratio)),
-        ("sequence", "Over the sequence", "One value a frame, on tissue.", lambda: _sequence(run)),
+        ("surface", "Surface", _surface_lead(run), lambda: _surface(run, surface)),
+        (
+            "frames",
+            "Frames",
+            f"Depth, colour and confidence of {where}.",
+            lambda: frames_body(run, ratio),
+        ),
+        ("sequence", "Sequence", "One value a frame, on tissue.", lambda: _sequence(run)),
         (
             "confidence",
             "Confidence",
@@ -72,8 +77,13 @@ def compose(run: Run) -> str:
         ),
         ("cameras", "Cameras", "Where both eyes stood, and what they saw.", lambda: cameras_body(run, surface)),
         ("scores", "All scores", "Mean over frames, on tissue where nothing else is said.", lambda: _scores(run)),
-        ("notes", "Warnings and notes", "What one has to know.", lambda: setting.notes_body(run)),
-        ("time", "Time and memory", "Stage by stage.", lambda: setting.time_body(run)),
+        (
+            "notes",
+            "Notes",
+            "Warnings, what was skipped, what numbers mean.",
+            lambda: setting.notes_body(run),
+        ),
+        ("time", "Time", "Seconds and memory, stage by stage.", lambda: setting.time_body(run)),
         ("options", "Options", "As each stage's stamp keeps them.", lambda: setting.options_body(run)),
         ("versions", "Versions", "Of what wrote this page.", setting.versions_body),
     ]
@@ -97,27 +107,30 @@ def _surface_lead(run: Run) -> str:
 
 
 def _surface(run: Run, surface: Any) -> str:
-    reach = 0.06 * float(np.linalg.norm(np.ptp(surface.points_world, axis=0))) if surface else 0.0
+    reach = 0.045 * float(np.linalg.norm(np.ptp(surface.points_world, axis=0))) if surface else 0.0
     return surface_body(run, surface, frustum_lines(run, reach) if reach else np.zeros((0, 2, 3)))
 
 
 def _summary(run: Run, pixels: Pixels | None) -> str:
     found = verdicts(run, pixels)
     cards = "".join(
-        f'<div class="card"><b>{text(value)}</b><span>{text(what)}</span></div>' for value, what in _cards(run, pixels)
+        f'<div class="card"><b>{text(value)}</b><span>{text(what)}</span></div>'
+        for value, what in _cards(run, pixels)
     )
     return f'<p class="verdict">{text(sentence(found))}</p><div class="cards">{cards}</div>{table_of(found)}'
 
 
 def _cards(run: Run, pixels: Pixels | None) -> list[tuple[str, str]]:
     """Return the few figures that a reader asks for first."""
-    kind = "held-out frames" if run.scene.test else "training frames"
+    kind = run.judged
     cards = []
     error = mean_of(run, "depth", "abs_rel", run.method) if run.method else float("nan")
     if np.isfinite(error):
-        cards.append((f"{error:.2%}", f"mean depth error, {kind}" + ("" if run.metric else ", one median scale")))
+        cards.append(
+            (percent(error, 2), f"mean depth error, {kind}" + ("" if run.metric else ", one median scale"))
+        )
     if pixels is not None:
-        cards.append((f"{share_within(pixels, 0.01):.1%}", "of their tissue within 1 % of the true depth"))
+        cards.append((percent(share_within(pixels, 0.01)), "of their tissue within 1 % of the true depth"))
         millimetres = np.abs(pixels.final_mm - pixels.truth_mm)
         if np.isfinite(millimetres).any():
             cards.append((f"{np.nanmedian(millimetres):.2f} mm", "median depth error"))
@@ -161,9 +174,11 @@ def _sequence(run: Run) -> str:
 def _sequence_caption(run: Run, key: str) -> str:
     if key == "abs_rel":
         scaled = "" if run.metric else ", after one median scale for the whole run"
-        return f"Mean |depth / truth - 1| of the last method on tissue{scaled}; lower is better."
+        return f"Mean |depth / truth - 1| of the {run.method} on tissue{scaled}; lower is better."
     if key == "psnr":
-        return "Likeness of the render to the camera image on tissue; higher is better. Held-out frames should be near."
+        return (
+            "Likeness of render and camera image on tissue; higher is better. Held-out frames should not fall off."
+        )
     return "Share of the tissue with known truth that has depth."
 
 
@@ -225,7 +240,9 @@ def _about(run: Run) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the page of a finished run again; return the exit status: 0 done, 2 a mistake or a disk in trouble."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.report", description="Write a run's report.html again.")
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.report", description="Write a run's report.html again."
+    )
     parser.add_argument("run", type=Path, help="folder of a finished run: logs/<expname>")
     root = parser.parse_args(arguments).run
     logging.basicConfig(format="%(message)s")

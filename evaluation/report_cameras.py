@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from evaluation.report_html import absent, data_uri, figure, listed, text
@@ -67,12 +69,11 @@ def cameras_body(run: Run, surface: Surface | None) -> str:
     )
     if surface is None:
         return words + key + f'<div class="pair">{close}</div>'
-    points = np.concatenate([surface.points_world, np.repeat(centres, 1 + len(surface.points_world) // 200, axis=0)])
-    wide = stand_of(run.poses, points).turned(40.0, 6.0)
+    wide = stand_of(poses, surface.points_world, 68.0, -18.0)
     whole = figure(
         _drawing(run, wide, surface, "Cameras and the reconstructed surface, seen from the side"),
-        f"Cameras and what they see, from the side. Lines: path of each eye; pyramids: where it looks. The bar is in "
-        f"{run.unit}.",
+        f"Cameras and what they see, from the side. Lines: path of each eye; pyramids: where it "
+        f"looks. The bar is in {run.unit}.",
     )
     return words + key + f'<div class="pair">{whole}{close}</div>'
 
@@ -87,8 +88,8 @@ def _facts(run: Run, centres: FloatArray) -> list[str]:
     facts = [f"{len(centres)} of {len(run.scene.names)} frames are placed."]
     if len(steps):
         facts.append(
-            f"The left eye travels {steps.sum():.1f} {run.unit} in all, {np.median(steps):.2f} from frame to frame "
-            f"(median), {steps.max():.2f} at most."
+            f"The left eye travels {steps.sum():.1f} {run.short_unit} in all, {np.median(steps):.2f} from frame to "
+            f"frame (median), {steps.max():.2f} at most."
         )
     if rig.stereo:
         facts.append(
@@ -105,9 +106,8 @@ def _near_stand(run: Run, centres: FloatArray) -> Stand:
     if run.poses.world_from_right is not None:
         right = np.stack([run.poses.world_from("right", name)[:3, 3] for name in placed_names(run)])
         others = np.concatenate([centres, right])
-    straight = stand_of(run.poses, others).turned(20.0, -14.0)
-    reach = max(float(np.linalg.norm(np.ptp(others, axis=0))) / 2 * 1.25, 1e-6)
-    return Stand(straight.rotation, (others.min(0) + others.max(0)) / 2, reach)
+    near = stand_of(run.poses, others, 48.0, -38.0)
+    return replace(near, reach=1.2 * near.reach)
 
 
 def _drawing(run: Run, stand: Stand, surface: Surface | None, alternative: str) -> str:
@@ -132,7 +132,7 @@ def _drawing(run: Run, stand: Stand, surface: Surface | None, alternative: str) 
     for name in dict.fromkeys((names[0], names[-1])):
         x, y = project(stand, poses.world_from("left", name)[:3, 3], _SIZE)[0]
         parts.append(f'<text class="name" x="{x + 7:.1f}" y="{y - 7:.1f}">{text(name)}</text>')
-    parts += [_scale_bar(stand, run.unit if run.metric else "units"), _axes(stand)]
+    parts += [_scale_bar(stand, run.short_unit), _axes(stand)]
     return f'<svg class="space" viewBox="0 0 {width} {height}" role="img" aria-label="{text(alternative)}">' + (
         "".join(parts) + "</svg>"
     )
@@ -165,7 +165,7 @@ def _scale_bar(stand: Stand, unit: str) -> str:
 
 def _axes(stand: Stand) -> str:
     """Draw the world's axes as one sees them from the stand."""
-    origin = np.array([34.0, _SIZE[1] - 34.0])
+    origin = np.array([46.0, _SIZE[1] - 46.0])
     parts = []
     for axis, letter in enumerate("xyz"):
         end = origin + 24 * stand.rotation[:2, axis]

@@ -89,5 +89,5 @@ def _table(name: str) -> NDArray[np.uint8]:
 
 
 def _short(value: float, span: float) -> str:
-    digits = int(np.clip(2 - np.floor(np.log10(max(span, 1e-9))), 0, 4)) if span < 20 else 0
-    return f"{value:.{digits}f}" if abs(value) > 1e-12 else "0"
+    digits = int(np.clip(2 - np.floor(np.log10(max(span, 1e-9))), 0, 6)) if span < 20 else 0
+    return f"{round(value, digits) + 0.0:g}"

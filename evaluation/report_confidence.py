@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from evaluation.report_html import absent, figure, listed
+from evaluation.report_html import absent, figure, listed, percent
 from evaluation.report_pixels import Pixels
 from evaluation.report_plot import Line, bin_chart, reliability_chart
 from utils.types import FloatArray
@@ -15,6 +15,7 @@ from utils.types import FloatArray
 FEWEST_PIXELS = 500
 _MEDIAN_OF_NORMAL = 0.6745  # median of the absolute value of a normal variable of deviation 1
 _BINS = 10
+_MOST_BEYOND = 0.05  # of all pixels, wrong by more than three sigma
 _FEWEST_SHARE = 0.002  # of all pixels, in a bin that is shown
 
 
@@ -38,7 +39,13 @@ class Honesty:
             return f"too sure: errors are typically {self.factor:.1f} times what is stated"
         if self.factor < 0.5:
             return f"too careful: errors are typically {self.factor:.2g} times what is stated"
-        return f"honest: errors are typically {self.factor:.2f} times what is stated"
+        kind = "honest" if self.announced else "honest for most pixels, outliers apart"
+        return f"{kind}: errors are typically {self.factor:.2f} times what is stated"
+
+    @property
+    def announced(self) -> bool:
+        """Whether few pixels are far more wrong than stated."""
+        return self.beyond_3 <= _MOST_BEYOND
 
 
 def honesty(pixels: Pixels | None) -> Honesty | None:
@@ -74,13 +81,14 @@ def confidence_body(pixels: Pixels | None, why_not: str, where: str) -> str:
     if pixels is None or judged is None:
         return absent(why_not if pixels is None else "too few pixels have a stated error and a truth")
     words = [
-        f"The prior's stated error (sigma) is {judged.words}. {judged.within_1:.0%} of the pixels lie within one "
-        f"sigma and {judged.within_2:.0%} within two; a normal distribution has 68 % and 95 %.",
-        f"{judged.beyond_3:.1%} of the pixels are wrong by more than three sigma (0.3 % of a normal distribution): "
-        + ("outliers are announced." if judged.beyond_3 < 0.02 else "there are outliers that are not announced."),
+        f"The prior's stated error (sigma) is {judged.words}. {percent(judged.within_1, 0)} of the pixels lie "
+        f"within one sigma and {percent(judged.within_2, 0)} within two; a normal distribution has 68 % and 95 %.",
+        f"{percent(judged.beyond_3)} of the pixels are wrong by more than three sigma (0.3 % of a normal "
+        "distribution): "
+        + ("outliers are announced." if judged.announced else "there are outliers that are not announced."),
         *_order(pixels),
     ]
-    charts = [_sigma_chart(pixels, where), _confidence_chart(pixels, where)]
+    charts = [_sigma_chart(pixels, where), _confidence_chart(pixels)]
     return listed(words) + '<div class="pair">' + "".join(charts) + "</div>"
 
 
@@ -122,7 +130,7 @@ def _sigma_chart(pixels: Pixels, where: str) -> str:
     )
 
 
-def _confidence_chart(pixels: Pixels, where: str) -> str:
+def _confidence_chart(pixels: Pixels) -> str:
     """Draw the error over the stated confidence, in ten bins."""
     error = 100 * pixels.relative_error(pixels.prior_mm)
     both = np.isfinite(pixels.prior_confidence) & np.isfinite(error)
@@ -138,5 +146,5 @@ def _confidence_chart(pixels: Pixels, where: str) -> str:
     return figure(
         chart,
         f"The same pixels by their stated confidence (0 worst, 1 best). Where confidence means something, the "
-        f"curves fall to the right. Bars: share of the pixels; bins below {_FEWEST_SHARE:.1%} have no mark.",
+        f"curves fall to the right. Bars: share of the pixels; bins below {percent(_FEWEST_SHARE)} have no mark.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,11 +33,12 @@ class _Maps:
     chosen: Chosen
     image: NDArray[np.uint8]
     render: NDArray[np.uint8] | None
-    depths: dict[str, FloatArray]
+    depths: Mapping[str, FloatArray]
     truth_mm: FloatArray | None
     confidence: FloatArray | None
     opacity: FloatArray | None
     spread: FloatArray | None
+    sigma: FloatArray | None
 
     def error(self, depth_mm: FloatArray) -> FloatArray:
         """Return depth / truth - 1 in %, NaN where either is unknown."""
@@ -85,7 +86,8 @@ def frames_body(run: Run, final_ratio: float) -> str:
         return absent("There is no view to show.")
     scales = _scales(run, known)
     bars = '<div class="bars">' + "".join(scale.bar() for scale in scales.values()) + "</div>"
-    hatched = '<p class="note">Hatched: unknown, or outside what is compared. All views share the same colours.</p>'
+    note = "Hatched: unknown, or outside what is compared. All views share the same colours; % is of the depth."
+    hatched = f'<p class="note">{text(note)}</p>'
     return bars + hatched + "".join(_panel(run, maps, scales) for maps in known) + _left_out(run, known)
 
 
@@ -97,10 +99,6 @@ def _read(run: Run, chosen: Chosen, final_ratio: float) -> _Maps:
         for method in _METHODS
         if (depth := run.depth(method, view)) is not None
     }
-    spread = None
-    if "depth_std_mm" in render:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            spread = 100.0 * np.asarray(render["depth_std_mm"], float) / np.asarray(render["depth_mm"], float)
     return _Maps(
         chosen,
         run.scene.image(view.side, view.name),
@@ -109,8 +107,16 @@ def _read(run: Run, chosen: Chosen, final_ratio: float) -> _Maps:
         truth_mm,
         prior.get("confidence"),
         render.get("opacity"),
-        spread,
+        _percent(render.get("depth_std_mm"), render.get("depth_mm")),
+        _percent(prior.get("sigma_mm"), prior.get("depth_mm")),
     )
+
+
+def _percent(part: FloatArray | None, depth: FloatArray | None) -> FloatArray | None:
+    if part is None or depth is None:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 100.0 * np.asarray(part, float) / np.asarray(depth, float)
 
 
 def _scales(run: Run, known: Sequence[_Maps]) -> dict[str, Scale]:
@@ -124,15 +130,17 @@ def _scales(run: Run, known: Sequence[_Maps]) -> dict[str, Scale]:
     errors = [np.abs(maps.error(d)) for maps in known if maps.truth_mm is not None for d in maps.depths.values()]
     if errors:
         most = round_up(limits(errors, 0, 96)[1])
-        scales["error"] = Scale("error", -most, most, "Depth error, % of depth", ("too near", "too far"))
+        scales["error"] = Scale("error", -most, most, "Depth error, %", ("too near", "too far"))
     if any(maps.render is not None for maps in known):
-        scales["colour"] = Scale("amount", 0, 32, "Colour difference, of 255 grey levels")
+        scales["colour"] = Scale("amount", 0, 32, "Colour difference, of 255")
     if any(maps.confidence is not None or maps.opacity is not None for maps in known):
-        scales["confidence"] = Scale("confidence", 0, 1, "Confidence and opacity", ("unsure, clear", "sure, opaque"))
-    spreads = [maps.spread for maps in known if maps.spread is not None]
-    if spreads:
-        most = round_up(limits(spreads, 0, 98)[1])
-        scales["spread"] = Scale("amount", 0, most, "Spread of the field's depth, % of depth")
+        scales["confidence"] = Scale(
+            "confidence", 0, 1, "Confidence and opacity", ("unsure, clear", "sure, opaque")
+        )
+    for key, title in (("sigma", "Stated error of the prior, %"), ("spread", "Spread of the field's depth, %")):
+        found = [values for maps in known if (values := getattr(maps, key)) is not None]
+        if found:
+            scales[key] = Scale("amount", 0, round_up(limits(found, 0, 96)[1]), title)
     return scales
 
 
@@ -154,15 +162,21 @@ def _panel(run: Run, maps: _Maps, scales: dict[str, Scale]) -> str:
             tiles.append(_tile(scales["error"].paint(maps.error(depth)), f"Error: {_METHODS[method]}", name))
     for values, title, key in (
         (maps.confidence, "Confidence of the prior", "confidence"),
+        (maps.sigma, "Stated error of the prior", "sigma"),
         (maps.opacity, "Opacity of the field", "confidence"),
         (maps.spread, "Spread of the field", "spread"),
     ):
         if values is not None:
             tiles.append(_tile(scales[key].paint(np.asarray(values, float)), title, name))
     return (
-        f'<h3>Frame {text(view.name)}, {text(view.side)} eye <small>{text(maps.chosen.reason)}</small></h3>'
-        f'<div class="tiles">{"".join(tiles)}</div>'
+        f"<h3>Frame {text(view.name)}, {text(view.side)} eye <small>{text(maps.chosen.reason)}</small></h3>"
+        f'<div class="tiles" style="--columns:{_columns(len(tiles))}">{"".join(tiles)}</div>'
     )
+
+
+def _columns(count: int) -> int:
+    """Return how many pictures stand in a row, so that the last row is full or nearly so."""
+    return max((4, 5, 3), key=lambda columns: -(-count % columns))
 
 
 def _order(run: Run, maps: _Maps) -> list[str]:

@@ -29,9 +29,9 @@ def text(value: object) -> str:
     return html.escape(str(value), quote=True)
 
 
-def paragraph(words: str) -> str:
-    """Return a paragraph of plain words."""
-    return f"<p>{text(words)}</p>"
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share as percent; the sign never goes to a line of its own."""
+    return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def absent(reason: str) -> str:
@@ -57,11 +57,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int, ca
     head = "".join(f'<th scope="col"{kind}>{text(name)}</th>' for kind, name in zip(kinds, heads, strict=True))
     body = ""
     for before, row in zip([None, *rows], rows, strict=False):
-        first = before is not None and words > 0 and before[0] != row[0]
+        first = before is not None and len(heads) > 2 and before[0] != row[0]
         cells = "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
         body += f'<tr class="apart">{cells}</tr>' if first else f"<tr>{cells}</tr>"
     title = f"<caption>{text(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    slim = ' class="slim"' if len(heads) == 2 else ""
+    inner = f"{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class="scroll"><table{slim}>{inner}</table></div>'
 
 
 def figure(body: str, caption: str, kind: str = "") -> str:

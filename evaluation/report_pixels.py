@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.depth_metrics import known, median_ratio
 from evaluation.report_run import Run
-from evaluation.scores import View
+from evaluation.scores import DEPTH_FOLDERS, View
 from utils.types import BoolArray, FloatArray
 
 _MOST_VIEWS = 40
@@ -39,9 +39,7 @@ class Pixels:
 
 def pool(run: Run) -> Pixels | None:
     """Return the pooled pixels; None where no judged view has truth and depth."""
-    views = [view for view in run.views() if run.method and run.depth(run.method, view) is not None]
-    step = max(1, -(-len(views) // _MOST_VIEWS))
-    parts = [part for view in views[::step] if (part := _of_view(run, view)) is not None]
+    parts = [part for view in _spread(run) if (part := _of_view(run, view)) is not None]
     if not parts:
         return None
     columns = np.concatenate(parts, axis=1)
@@ -58,6 +56,23 @@ def pool(run: Run) -> Pixels | None:
         final * ratios[2],
         ratios[2],
     )
+
+
+def tissue_covered(run: Run) -> float | None:
+    """Return the share of the judged views' tissue that has depth, by the last method; None without any map."""
+    shares = []
+    for view in _spread(run):
+        depth = run.depth(run.method, view) if run.method else None
+        tissue, _ = run.scene.masks(view.side, view.name)
+        if depth is not None and tissue.any():
+            shares.append(float(np.mean(known(depth)[tissue])))
+    return float(np.mean(shares)) if shares else None
+
+
+def _spread(run: Run) -> list[View]:
+    """Return the judged views that have depth; evenly spaced ones of many."""
+    views = [view for view in run.views() if run.method and run.has(DEPTH_FOLDERS[run.method], view)]
+    return views[:: max(1, -(-len(views) // _MOST_VIEWS))]
 
 
 def _ratio(depth: FloatArray, truth_mm: FloatArray) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.report_html import text
+from evaluation.report_html import percent, text
 from utils.types import FloatArray
 
 WIDTH, HEIGHT = 560, 250
@@ -99,9 +99,7 @@ def reliability_chart(lines: Sequence[tuple[Line, FloatArray]], *, across: str, 
         parts.append(_rule(rows.at(value), f"{value:g}"))
         parts.append(_under(columns.at(value), f"{value:g}"))
     for line, places in lines:
-        spots = [
-            (columns.at(a), rows.at(b)) for a, b in zip(places, line.values, strict=True) if a > 0 and b > 0
-        ]
+        spots = [(columns.at(a), rows.at(b)) for a, b in zip(places, line.values, strict=True) if a > 0 and b > 0]
         path = " ".join(f"{'L' if i else 'M'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(spots))
         parts.append(f'<path class="line {line.style}" d="{path}"/>')
         parts += [f'<circle class="mark {line.style}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in spots]
@@ -129,15 +127,13 @@ def bin_chart(lines: Sequence[Line], shares: FloatArray, edges: FloatArray, *, a
         parts.append(
             f'<rect class="share" x="{columns.at(low) + 1:.1f}" y="{rows.start - height:.1f}" '
             f'width="{columns.at(high) - columns.at(low) - 2:.1f}" height="{height:.1f}">'
-            f"<title>{low:.1f} to {high:.1f}: {share:.1%} of the pixels</title></rect>"
+            f"<title>{low:.1f} to {high:.1f}: {percent(share)} of the pixels</title></rect>"
         )
     parts.append(_rules(rows))
     parts += [_under(columns.at(edge), f"{edge:.1f}") for edge in edges[::2]]
     middles = (edges[:-1] + edges[1:]) / 2
     for line in lines:
-        spots = [
-            (columns.at(a), rows.at(b)) for a, b in zip(middles, line.values, strict=True) if np.isfinite(b)
-        ]
+        spots = [(columns.at(a), rows.at(b)) for a, b in zip(middles, line.values, strict=True) if np.isfinite(b)]
         path = " ".join(f"{'L' if i else 'M'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(spots))
         parts.append(f'<path class="line {line.style}" d="{path}"/>')
         parts += [f'<circle class="mark {line.style}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in spots]

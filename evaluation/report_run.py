@@ -21,6 +21,7 @@ from utils.errors import InputError
 from utils.scene import Scene, load_poses
 from utils.stages import read_stamp
 from utils.types import ARBITRARY_UNITS, FloatArray, Poses, Side
+from utils.undistortion import Lens
 
 _LOG_LINE = re.compile(r"^\S+ \S+ (INFO|WARNING|ERROR) (\w+): (.*)$")
 
@@ -58,6 +59,11 @@ class Run:
         return "mm" if self.metric else ARBITRARY_UNITS
 
     @property
+    def short_unit(self) -> str:
+        """The unit of lengths, in one word."""
+        return "mm" if self.metric else "units"
+
+    @property
     def alignment(self) -> str:
         """Which of the two alignments to the truth the page shows."""
         return "raw" if self.metric else "median_scaled"
@@ -66,6 +72,11 @@ class Run:
     def split(self) -> str:
         """The split that the page judges by: held-out frames where there are any."""
         return "test" if self.scene.test else "train"
+
+    @property
+    def judged(self) -> str:
+        """What the page judges by, in words."""
+        return "held-out frames" if self.scene.test else "all frames"
 
     @cached_property
     def method(self) -> str | None:
@@ -90,7 +101,7 @@ class Run:
         return dict(read_json(path)) if path is not None and path.exists() else {}
 
     @cached_property
-    def lenses(self) -> Mapping[Side, truth.Lens]:
+    def lenses(self) -> Mapping[Side, Lens]:
         """Camera and distortion of the stored images."""
         return truth.load_lenses(self.scene.folder)
 
@@ -160,19 +171,23 @@ def read_run(options: EvaluationOptions, scene: Path, out: Path, inputs: Mapping
     """
     stamps = {name: read_stamp(folder) for name, folder in ({"scene": scene} | dict(inputs)).items()}
     reasons = {name: str(stamp["skipped"]) for name, stamp in stamps.items() if stamp.get("skipped")}
-    with open(out / "per_frame.csv", newline="", encoding="utf-8") as file:
-        scores = tuple(csv.DictReader(file))
     loaded = Scene.load(scene)
     return Run(
         root=scene.parent,
         options=_find_data(options, scene),
         scene=loaded,
         metrics=read_json(out / "metrics.json"),
-        scores=scores,
+        scores=tuple(read_table(out / "per_frame.csv")),
         stamps=stamps,
         folders={name: folder for name, folder in inputs.items() if name not in reasons},
         skipped=reasons,
     )
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the lines of a CSV file, each by the names of its columns."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def stamped_options(evaluation: Path) -> EvaluationOptions:

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 
-from evaluation.report_html import absent, folded, listed, table, text
+from evaluation.report_html import absent, folded, listed, percent, table, text
 from evaluation.report_run import Run
 
 _PACKAGES = (
@@ -31,17 +31,15 @@ def time_body(run: Run) -> str:
             f'<tr class="{skipped.strip()}"><th scope="row">{text(name)}</th><td class="long">'
             f'<i class="time" style="width:{100 * value / longest:.2f}%"></i></td>'
             f'<td class="number">{"skipped" if skipped else f"{value:.1f} s"}</td>'
-            f'<td class="number">{f"{value / total:.0%}" if total else ""}</td>'
+            f'<td class="number">{percent(value / total, 0) if total else ""}</td>'
             f'<td class="number">{f"{memory:.0f}" if memory else "–"}</td></tr>'
         )
     heads = '<th scope="col">Stage</th><th scope="col"></th>' + "".join(
         f'<th scope="col" class="number">{head}</th>' for head in ("Time", "Share", "Memory so far, MiB")
     )
     end = f"In all {total:.1f} s; at most {float(run.metrics.get('peak_memory_mb', 0)):.0f} MiB of memory."
-    return (
-        f'<div class="scroll"><table class="times"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f"<p>{text(end)}</p>"
-    )
+    inner = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll"><table class="times">{inner}</table></div><p>{text(end)}</p>'
 
 
 def options_body(run: Run) -> str:

@@ -11,34 +11,42 @@ from scipy.spatial.transform import Rotation
 from utils.geometry import nearest_rotation
 from utils.types import FloatArray, Poses
 
-YAW_DEGREES, PITCH_DEGREES = 28.0, -24.0
-
 
 @dataclass(frozen=True, eq=False)
 class Stand:
-    """A place to look from, orthographic: `rotation` (3, 3) view from world (x right, y down, z away from the eye),
-    `centre_world` (3,) in the middle of the picture, `reach` from there to the picture's nearer edge."""
+    """A place to look from, orthographic.
+
+    `rotation` (3, 3) view from world (x right, y down, z away from the eye), `centre_world` (3,) in the middle of
+    the picture, `reach` from there to the picture's nearer edge.
+    """
 
     rotation: FloatArray
     centre_world: FloatArray
     reach: float
 
-    def turned(self, yaw_degrees: float, pitch_degrees: float) -> Stand:
-        """Return the same place, turned about the picture's vertical and then its horizontal."""
-        turn = Rotation.from_euler("yx", [yaw_degrees, pitch_degrees], degrees=True).as_matrix()
-        return Stand(turn.T @ self.rotation, self.centre_world, self.reach)
 
+def stand_of(poses: Poses | None, points_world: FloatArray, yaw_degrees: float, pitch_degrees: float) -> Stand:
+    """Return a place behind the cameras that sees them and most points, filling a picture of 3 to 2.
 
-def stand_of(poses: Poses | None, points_world: FloatArray) -> Stand:
-    """Return a place behind the cameras, turned somewhat to the side and up, that sees most of the points."""
-    rotation = np.eye(3)
+    Args:
+        poses: where the cameras stood; None: one looks along the world's z axis.
+        points_world: (n, 3).
+        yaw_degrees: how far one then walks to the side.
+        pitch_degrees: and up, where it is negative.
+    """
+    placed: FloatArray = np.zeros((0, 4, 4))
     if poses is not None:
         placed = poses.world_from_left[np.isfinite(poses.world_from_left).all(axis=(1, 2))]
-        if len(placed):
-            rotation = nearest_rotation(placed[:, :3, :3].mean(axis=0)).T
-    low, high = np.percentile(points_world, [1, 99], axis=0)
-    straight = Stand(rotation, (low + high) / 2, float(np.linalg.norm(high - low)) / 2.3)
-    return straight.turned(YAW_DEGREES, PITCH_DEGREES)
+    straight = nearest_rotation(placed[:, :3, :3].mean(axis=0)).T if len(placed) else np.eye(3)
+    turn = Rotation.from_euler("yx", [yaw_degrees, pitch_degrees], degrees=True).as_matrix()
+    rotation = turn.T @ straight
+    low, high = np.percentile(points_world @ rotation.T, [0.5, 99.5], axis=0)
+    if len(placed):
+        cameras = placed[:, :3, 3] @ rotation.T
+        low, high = np.minimum(low, cameras.min(axis=0)), np.maximum(high, cameras.max(axis=0))
+    wide, tall = (high - low)[:2] / 2
+    reach = max(1.12 * max(float(wide) / 1.5, float(tall)), 1e-9)
+    return Stand(rotation, (low + high) / 2 @ rotation, reach)
 
 
 def project(stand: Stand, points_world: FloatArray, size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
@@ -72,7 +80,6 @@ def splat(
     inside = ((corner >= 0) & (corner <= np.array([width - dot, height - dot]))).all(axis=1)
     far_first = np.flatnonzero(inside)[np.argsort(-depth[inside], kind="stable")]
     painted = np.concatenate([colours[far_first], np.full((len(far_first), 1), 255, np.uint8)], axis=1)
-    # One write a point keeps "nearest in front": the dots of one point at a time would let far dots cover near ones.
     offsets = np.array([(row, column) for row in range(dot) for column in range(dot)])
     rows = (corner[far_first, 1][:, None] + offsets[:, 0]).ravel()
     columns = (corner[far_first, 0][:, None] + offsets[:, 1]).ravel()

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from evaluation.report_confidence import honesty
-from evaluation.report_html import text
-from evaluation.report_pixels import Pixels
-from evaluation.report_run import Run
+from evaluation.report_html import percent, text
+from evaluation.report_pixels import Pixels, tissue_covered
+from evaluation.report_run import Run, read_table
 from utils.artifacts import read_json
 
 State = Literal["good", "fair", "poor", "open"]
@@ -43,10 +43,10 @@ def verdicts(run: Run, pixels: Pixels | None) -> list[Verdict]:
     judged = honesty(pixels)
     if judged is not None:
         state = judge(abs(float(np.log(max(judged.factor, 1e-9)))), float(np.log(2)), float(np.log(3)))
-        if judged.beyond_3 > 0.05 and state == "good":
-            state = "fair"
-        rule = "good: within a factor of two and at most 5 % beyond three sigma; look: within three"
-        words = f"{judged.words}; {judged.beyond_3:.1%} beyond three sigma"
+        worse = [state, judge(judged.beyond_3, 0.05, 0.2)]
+        state = next(one for one in ("poor", "fair", "good") if one in worse)
+        rule = "good: within a factor of 2 and 5 % beyond three sigma; look: within 3 and 20 %"
+        words = f"{judged.words}; {percent(judged.beyond_3)} beyond three sigma"
         found.append(Verdict(state, "Confidence", words, rule))
     return found
 
@@ -67,12 +67,14 @@ def mean_of(run: Run, block: str, key: str, *path: str) -> float:
 def table_of(found: Sequence[Verdict]) -> str:
     """Return the verdicts as an HTML table: a mark of its own shape and colour, and words, for each."""
     rows = "".join(
-        f'<tr><td class="state {one.state}"><span aria-hidden="true">{_MARKS[one.state]}</span> {_WORDS[one.state]}'
-        f'</td><th scope="row">{text(one.what)}</th><td>{text(one.found)}</td><td class="rule">{text(one.rule)}</td></tr>'
+        f'<tr><td class="state {one.state}"><span aria-hidden="true">{_MARKS[one.state]}</span> '
+        f'{_WORDS[one.state]}</td><th scope="row">{text(one.what)}</th><td>{text(one.found)}</td>'
+        f'<td class="rule">{text(one.rule)}</td></tr>'
         for one in found
     )
     heads = "".join(f'<th scope="col">{head}</th>' for head in ("State", "What", "Found", "Judged by"))
-    return f'<div class="scroll"><table class="verdicts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    inner = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll"><table class="verdicts">{inner}</table></div>'
 
 
 def sentence(found: Sequence[Verdict]) -> str:
@@ -123,7 +125,9 @@ def _calibration(run: Run) -> Verdict:
     bad = [line for line in lines if not line.startswith("[ok]")]
     path = run.folders["matches"] / "checks.json" if "matches" in run.folders else None
     matched = read_json(path) if path is not None and path.exists() else []
-    bad += [f"{check['check']}: {check['found']}" for check in matched if check["verdict"] not in ("good", "unknown")]
+    bad += [
+        f"{check['check']}: {check['found']}" for check in matched if check["verdict"] not in ("good", "unknown")
+    ]
     count, rule = len(lines) + len(matched), "good: every check passes"
     if not count:
         return Verdict("open", "Calibration", "no checks were kept", rule)
@@ -137,8 +141,10 @@ def _sources(run: Run) -> Verdict:
     """Judge whether each source of depth has the scale of the poses."""
     rule = "good: within 2 %; look: within 5 %"
     path = run.folders["prior"] / "alignment.csv" if "prior" in run.folders else None
-    rows = read_rows(path) if path is not None and path.exists() else []
-    scales = {row["source"]: float(row["scale"]) for row in rows if row["source"] != "monocular" and row.get("scale")}
+    rows = read_table(path) if path is not None and path.exists() else []
+    scales = {
+        row["source"]: float(row["scale"]) for row in rows if row["source"] != "monocular" and row.get("scale")
+    }
     if not scales:
         reason = run.skipped.get("prior") or run.skipped.get("poses") or "no source was compared with the poses"
         return Verdict("open", "Depth against poses", reason, rule)
@@ -147,39 +153,36 @@ def _sources(run: Run) -> Verdict:
     return Verdict(judge(worst, 0.02, 0.05), "Depth against poses", f"{words} would fit the poses' points", rule)
 
 
-def read_rows(path: Any) -> list[dict[str, str]]:
-    """Return the lines of a CSV file as dictionaries."""
-    import csv
-
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _depth(run: Run, pixels: Pixels | None) -> list[Verdict]:
     rule = "good: 1 % or less; look: 3 % or less"
     if not run.metrics.get("depth") or run.method is None:
-        reason = next((note for note in run.metrics.get("notes", []) if "depth is not scored" in note), "")
-        return [Verdict("open", "Depth", reason or "no depth was scored", rule)]
+        reason = next((note for note in run.metrics.get("notes", []) if note.startswith("no truth")), "")
+        return [Verdict("open", "Depth", reason or "no depth was scored", rule), *_covered(run)]
     error = mean_of(run, "depth", "abs_rel", run.method)
     scaled = "" if run.metric else " after one median scale"
-    words = f"mean error {error:.2%} of the depth{scaled}" if np.isfinite(error) else "no valid pixel"
+    words = f"mean error {percent(error, 2)} of the depth{scaled}" if np.isfinite(error) else "no valid pixel"
     if pixels is not None:
-        words += f"; within 1 % on {share_within(pixels, 0.01):.1%} of the tissue, within 2 % on "
-        words += f"{share_within(pixels, 0.02):.1%}"
+        words += f"; within 1 % on {percent(share_within(pixels, 0.01))} of the tissue, within 2 % on "
+        words += percent(share_within(pixels, 0.02))
     covered = mean_of(run, "depth", "coverage", run.method)
     return [
         Verdict(judge(error, 0.01, 0.03), "Depth", words, rule),
-        Verdict(
-            judge(covered, 0.98, 0.9),
-            "Coverage",
-            f"{covered:.1%} of the tissue with known truth has depth",
-            "good: 98 % or more; look: 90 % or more",
-        ),
+        _coverage(covered, f"{percent(covered)} of the tissue with known truth has depth"),
     ]
 
 
+def _covered(run: Run) -> list[Verdict]:
+    """Judge how much of the tissue has depth at all, where there is no truth to compare with."""
+    covered = tissue_covered(run)
+    return [] if covered is None else [_coverage(covered, f"{percent(covered)} of the tissue has depth")]
+
+
+def _coverage(covered: float, words: str) -> Verdict:
+    return Verdict(judge(covered, 0.98, 0.9), "Coverage", words, "good: 98 % or more; look: 90 % or more")
+
+
 def share_within(pixels: Pixels, limit: float) -> float:
-    """Return the share of pooled pixels whose depth is within a relative limit of the truth; unknown ones are not."""
+    """Return the share of pooled pixels within a relative limit of the truth; unknown ones are not."""
     return float(np.mean(np.nan_to_num(pixels.relative_error(pixels.final_mm), nan=np.inf) <= limit))
 
 
@@ -190,7 +193,7 @@ def _colour(run: Run) -> Verdict:
         return Verdict("open", "Colour", run.skipped.get("render", "nothing was rendered"), rule)
     training = _training_psnr(run.metrics, run.scene.sides)
     gap = f"; training frames {training:.1f} dB" if run.scene.test and np.isfinite(training) else ""
-    words = f"PSNR {value:.1f} dB on tissue of {'held-out' if run.scene.test else 'training'} frames{gap}"
+    words = f"PSNR {value:.1f} dB on tissue of {run.judged}{gap}"
     return Verdict(judge(value, 30.0, 25.0), "Colour", words, rule)
 
 

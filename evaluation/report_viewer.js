@@ -108,7 +108,7 @@
   gl.enable(gl.DEPTH_TEST);
 
   // ---- where one stands: rows of `turn` are the view's axes (x right, y down, z away) in the world
-  const start = () => ({ turn: data.turn.slice(), shift: [0, 0, 0], distance: 3.1 * data.reach });
+  const start = () => ({ turn: data.turn.slice(), shift: [0, 0, 0], distance: 3.7 * data.reach });
   let view = start(), mode = 0, cameras = true, turning = false, asked = false;
 
   function rotate(yaw, pitch) {
@@ -144,7 +144,7 @@
     gl.uniform3fv(places.shift, view.shift);
     gl.uniform2f(places.zoom, (focus * least) / width, (focus * least) / height);
     gl.uniform1f(places.distance, view.distance);
-    gl.uniform1f(places.dot, (1.25 * focus * least * data.reach) / Math.sqrt(data.count));
+    gl.uniform1f(places.dot, (2.7 * focus * least * data.reach) / Math.sqrt(data.count));
     gl.uniform1i(places.mode, mode);
     surface.forEach((bind) => bind());
     if (faces) gl.drawElements(gl.TRIANGLES, faces.length, wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT, 0);
