@@ -1,4 +1,4 @@
-"""Write `report.html`: one page that opens offline and shows a run; `python -m evaluation.report RUN` repeats it."""
+"""Write `report.html`: one page that opens offline and shows a run; `python -m evaluation.report RUN` repeats."""
 
 from __future__ import annotations
 
@@ -176,9 +176,7 @@ def _sequence_caption(run: Run, key: str) -> str:
         scaled = "" if run.metric else ", after one median scale for the whole run"
         return f"Mean |depth / truth - 1| of the {run.method} on tissue{scaled}; lower is better."
     if key == "psnr":
-        return (
-            "Likeness of render and camera image on tissue; higher is better. Held-out frames should not fall off."
-        )
+        return "Likeness of render and camera image on tissue; higher is better. Held-out frames should keep up."
     return "Share of the tissue with known truth that has depth."
 
 

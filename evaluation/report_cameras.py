@@ -88,8 +88,8 @@ def _facts(run: Run, centres: FloatArray) -> list[str]:
     facts = [f"{len(centres)} of {len(run.scene.names)} frames are placed."]
     if len(steps):
         facts.append(
-            f"The left eye travels {steps.sum():.1f} {run.short_unit} in all, {np.median(steps):.2f} from frame to "
-            f"frame (median), {steps.max():.2f} at most."
+            f"The left eye travels {steps.sum():.1f} {run.short_unit} in all, {np.median(steps):.2f} from frame "
+            f"to frame (median), {steps.max():.2f} at most."
         )
     if rig.stereo:
         facts.append(
@@ -101,12 +101,7 @@ def _facts(run: Run, centres: FloatArray) -> list[str]:
 
 def _near_stand(run: Run, centres: FloatArray) -> Stand:
     """Return a place close to the path."""
-    assert run.poses is not None
-    others = centres
-    if run.poses.world_from_right is not None:
-        right = np.stack([run.poses.world_from("right", name)[:3, 3] for name in placed_names(run)])
-        others = np.concatenate([centres, right])
-    near = stand_of(run.poses, others, 48.0, -38.0)
+    near = stand_of(run.poses, centres, 48.0, -38.0)
     return replace(near, reach=1.2 * near.reach)
 
 

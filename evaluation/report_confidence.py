@@ -80,12 +80,13 @@ def confidence_body(pixels: Pixels | None, why_not: str, where: str) -> str:
     judged = honesty(pixels)
     if pixels is None or judged is None:
         return absent(why_not if pixels is None else "too few pixels have a stated error and a truth")
+    few = "a few" if judged.announced else "many"
     words = [
         f"The prior's stated error (sigma) is {judged.words}. {percent(judged.within_1, 0)} of the pixels lie "
         f"within one sigma and {percent(judged.within_2, 0)} within two; a normal distribution has 68 % and 95 %.",
         f"{percent(judged.beyond_3)} of the pixels are wrong by more than three sigma (0.3 % of a normal "
         "distribution): "
-        + ("outliers are announced." if judged.announced else "there are outliers that are not announced."),
+        + ("outliers are announced." if judged.beyond_3 < 0.01 else f"{few} outliers are not announced."),
         *_order(pixels),
     ]
     charts = [_sigma_chart(pixels, where), _confidence_chart(pixels)]

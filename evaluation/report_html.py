@@ -96,5 +96,5 @@ def picture(image: NDArray[np.uint8], alternative: str, *, exact: bool, kind: st
     height, width = image.shape[:2]
     return (
         f'<img class="{kind}" src="{data_uri(image, exact=exact)}" alt="{text(alternative)}" '
-        f'width="{width}" height="{height}" loading="lazy" decoding="async">'
+        f'width="{width}" height="{height}" decoding="async">'
     )

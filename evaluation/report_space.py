@@ -25,27 +25,38 @@ class Stand:
     reach: float
 
 
-def stand_of(poses: Poses | None, points_world: FloatArray, yaw_degrees: float, pitch_degrees: float) -> Stand:
-    """Return a place behind the cameras that sees them and most points, filling a picture of 3 to 2.
+def stand_of(
+    poses: Poses | None,
+    points_world: FloatArray,
+    yaw_degrees: float,
+    pitch_degrees: float,
+    margin: float = 1000.0,
+) -> Stand:
+    """Return a place behind the cameras that sees them and most points, filling a picture of 4 to 3.
 
     Args:
         poses: where the cameras stood; None: one looks along the world's z axis.
         points_world: (n, 3).
         yaw_degrees: how far one then walks to the side.
         pitch_degrees: and up, where it is negative.
+        margin: how much wider the picture may grow for the cameras' sake, as a share of the points' extent; where
+            that is not enough, it shows the points alone.
     """
     placed: FloatArray = np.zeros((0, 4, 4))
-    if poses is not None:
-        placed = poses.world_from_left[np.isfinite(poses.world_from_left).all(axis=(1, 2))]
+    for eye in (poses.world_from_left, poses.world_from_right) if poses is not None else ():
+        if eye is not None:
+            placed = np.concatenate([placed, eye[np.isfinite(eye).all(axis=(1, 2))]])
     straight = nearest_rotation(placed[:, :3, :3].mean(axis=0)).T if len(placed) else np.eye(3)
     turn = Rotation.from_euler("yx", [yaw_degrees, pitch_degrees], degrees=True).as_matrix()
     rotation = turn.T @ straight
     low, high = np.percentile(points_world @ rotation.T, [0.5, 99.5], axis=0)
     if len(placed):
         cameras = placed[:, :3, 3] @ rotation.T
-        low, high = np.minimum(low, cameras.min(axis=0)), np.maximum(high, cameras.max(axis=0))
+        with_low, with_high = np.minimum(low, cameras.min(axis=0)), np.maximum(high, cameras.max(axis=0))
+        if ((with_high - with_low)[:2] <= (1.0 + margin) * (high - low)[:2]).all():
+            low, high = with_low, with_high
     wide, tall = (high - low)[:2] / 2
-    reach = max(1.12 * max(float(wide) / 1.5, float(tall)), 1e-9)
+    reach = max(1.12 * max(float(wide) * 3 / 4, float(tall)), 1e-9)
     return Stand(rotation, (low + high) / 2 @ rotation, reach)
 
 
@@ -63,18 +74,20 @@ def project(stand: Stand, points_world: FloatArray, size: tuple[int, int]) -> tu
 
 
 def splat(
-    pixels: FloatArray, depth: FloatArray, colours: NDArray[np.uint8], size: tuple[int, int], dot: int = 2
+    pixels: FloatArray, depth: FloatArray, colours: NDArray[np.uint8], size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Return a picture (height, width, 4) of points, the nearest in front; clear where there is none.
+
+    Points are squares, the larger the fewer there are: a surface that fills half of the picture has no gaps.
 
     Args:
         pixels: (n, 2) (column, row).
         depth: (n,) larger is farther.
         colours: (n, 3) RGB.
         size: width and height, px.
-        dot: side of a point, px.
     """
     width, height = size
+    dot = int(np.clip(np.ceil(np.sqrt(0.5 * width * height / max(len(pixels), 1))) + 1, 2, 8))
     picture = np.zeros((height, width, 4), np.uint8)
     corner = np.rint(pixels).astype(int)
     inside = ((corner >= 0) & (corner <= np.array([width - dot, height - dot]))).all(axis=1)

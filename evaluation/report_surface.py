@@ -138,7 +138,7 @@ def surface_body(run: Run, surface: Surface | None, cameras: FloatArray) -> str:
     if surface is None:
         return absent(_why_none(run))
     yaw, pitch = (28.0, -24.0) if run.poses else (12.0, -10.0)  # one pair has seen nothing from the side
-    stand = stand_of(run.poses, surface.points_world, yaw, pitch)
+    stand = stand_of(run.poses, surface.points_world, yaw, pitch, margin=0.8)
     small = thinned(surface)
     still = _still(surface, stand)
     shown = f"{len(small.points_world):,}".replace(",", " ")
@@ -158,8 +158,8 @@ def surface_body(run: Run, surface: Surface | None, cameras: FloatArray) -> str:
     buttons += '<button type="button" data-act="reset">Reset</button>'
     caption = (
         f"{shown} of {total} {noun} (export/{surface.source}), {size} ({run.unit}) in all. Drag to turn, wheel or "
-        "two fingers to come nearer, Shift and drag to move, arrow keys too. It begins behind the cameras, somewhat "
-        "from above. Confidence: light is sure, dark is not."
+        "two fingers to come nearer, Shift and drag to move, arrow keys too. It begins behind the cameras, "
+        "somewhat from above. Confidence: light is sure, dark is not."
     )
     data = json.dumps(packed(small, cameras, stand), separators=(",", ":"), allow_nan=False)
     return (

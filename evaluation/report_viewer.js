@@ -150,9 +150,8 @@
     if (faces) gl.drawElements(gl.TRIANGLES, faces.length, wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT, 0);
     else gl.drawArrays(gl.POINTS, 0, data.count);
     if (cameras && data.lines.length) {
-      const dark = window.matchMedia("(prefers-color-scheme: dark)").matches;
       gl.uniform1i(places.mode, 3);
-      gl.uniform4f(places.plain, dark ? 0.36 : 0, dark ? 0.72 : 0.41, dark ? 0.94 : 0.66, 1);
+      gl.uniform4f(places.plain, 0.36, 0.72, 0.94, 1);
       frusta.forEach((bind) => bind());
       gl.drawArrays(gl.LINES, 0, data.lines.length / 3);
     }
@@ -221,6 +220,5 @@
   still.hidden = true;
   canvas.hidden = tools.hidden = false;
   new ResizeObserver(ask).observe(canvas);
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ask);
   ask();
 })();
