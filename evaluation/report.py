@@ -21,7 +21,7 @@ from evaluation.report_html import Section, absent, figure, percent, table, text
 from evaluation.report_pixels import Pixels, pool
 from evaluation.report_plot import Line, sequence_chart
 from evaluation.report_run import Run, read_run, stamped_options
-from evaluation.report_surface import load_surface, surface_body
+from evaluation.report_surface import Surface, load_surface, surface_body
 from evaluation.report_verdicts import mean_of, sentence, share_within, table_of, verdicts
 from evaluation.tables import blocks
 from utils.errors import InputError, disk_trouble
@@ -62,12 +62,7 @@ def compose(run: Run) -> str:
     wanted: list[tuple[str, str, str, Callable[[], str]]] = [
         ("summary", "Summary", "What is good and what is not.", lambda: _summary(run, pixels)),
         ("surface", "Surface", _surface_lead(run), lambda: _surface(run, surface)),
-        (
-            "frames",
-            "Frames",
-            f"Depth, colour and confidence of {where}.",
-            lambda: frames_body(run, ratio),
-        ),
+        ("frames", "Frames", f"Depth, colour and confidence of {where}.", lambda: frames_body(run, ratio)),
         ("sequence", "Sequence", "One value a frame, on tissue.", lambda: _sequence(run)),
         (
             "confidence",
@@ -77,12 +72,7 @@ def compose(run: Run) -> str:
         ),
         ("cameras", "Cameras", "Where both eyes stood, and what they saw.", lambda: cameras_body(run, surface)),
         ("scores", "All scores", "Mean over frames, on tissue where nothing else is said.", lambda: _scores(run)),
-        (
-            "notes",
-            "Notes",
-            "Warnings, what was skipped, what numbers mean.",
-            lambda: setting.notes_body(run),
-        ),
+        ("notes", "Notes", "Warnings, what was skipped, what numbers mean.", lambda: setting.notes_body(run)),
         ("time", "Time", "Seconds and memory, stage by stage.", lambda: setting.time_body(run)),
         ("options", "Options", "As each stage's stamp keeps them.", lambda: setting.options_body(run)),
         ("versions", "Versions", "Of what wrote this page.", setting.versions_body),
@@ -106,9 +96,9 @@ def _surface_lead(run: Run) -> str:
     return "As it was reconstructed; lengths are millimetres." if run.metric else f"Lengths are {run.unit}."
 
 
-def _surface(run: Run, surface: Any) -> str:
-    reach = 0.045 * float(np.linalg.norm(np.ptp(surface.points_world, axis=0))) if surface else 0.0
-    return surface_body(run, surface, frustum_lines(run, reach) if reach else np.zeros((0, 2, 3)))
+def _surface(run: Run, surface: Surface | None) -> str:
+    extent = np.ptp(surface.points_world, axis=0) if surface is not None else np.zeros(3)
+    return surface_body(run, surface, frustum_lines(run, 0.045 * float(np.linalg.norm(extent))))
 
 
 def _summary(run: Run, pixels: Pixels | None) -> str:
@@ -122,18 +112,16 @@ def _summary(run: Run, pixels: Pixels | None) -> str:
 
 def _cards(run: Run, pixels: Pixels | None) -> list[tuple[str, str]]:
     """Return the few figures that a reader asks for first."""
-    kind = run.judged
+    kind, scaled = run.judged, "" if run.metric else ", after one median scale"
     cards = []
     error = mean_of(run, "depth", "abs_rel", run.method) if run.method else float("nan")
     if np.isfinite(error):
-        cards.append(
-            (percent(error, 2), f"mean depth error, {kind}" + ("" if run.metric else ", one median scale"))
-        )
+        cards.append((percent(error, 2), f"mean depth error, {kind}{scaled}"))
     if pixels is not None:
         cards.append((percent(share_within(pixels, 0.01)), "of their tissue within 1 % of the true depth"))
         millimetres = np.abs(pixels.final_mm - pixels.truth_mm)
         if np.isfinite(millimetres).any():
-            cards.append((f"{np.nanmedian(millimetres):.2f} mm", "median depth error"))
+            cards.append((f"{np.nanmedian(millimetres):.2f} mm", f"median depth error{scaled}"))
     psnr = mean_of(run, "rgb", "psnr")
     if np.isfinite(psnr):
         cards.append((f"{psnr:.1f} dB", f"PSNR on tissue, {kind}"))
@@ -190,7 +178,9 @@ def _scores(run: Run) -> str:
     for block, values in run.metrics.items():
         if isinstance(values, Mapping) and block not in _SHOWN_BLOCKS:
             rows = [[name, shown] for name, shown in _flat(values)]
-            parts += [table(["quantity", "value"], rows, words=1, caption=block)] if rows else []
+            parts += (
+                [table(["quantity", "value"], rows, words=1, caption=f"{block}: every number")] if rows else []
+            )
     return "".join(parts) if parts else absent("Nothing was scored.")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from evaluation.report_html import absent, folded, listed, percent, table, text
 from evaluation.report_run import Run
+from utils.options import stamped
 
 _PACKAGES = (
     *("specula", "torch", "pycolmap", "opencv-contrib-python-headless", "numpy", "scipy", "numba"),
@@ -45,7 +46,8 @@ def time_body(run: Run) -> str:
 def options_body(run: Run) -> str:
     """Return the options of every stage as its stamp keeps them, folded."""
     parts = []
-    for name, stamp in run.stamps.items():
+    own = {"evaluation": {"options": stamped(run.options)}}
+    for name, stamp in {**run.stamps, **own}.items():
         options = stamp.get("options", {})
         rows = [[key, _shown(value)] for key, value in options.items()]
         body = table(["option", "value"], rows, words=2) if rows else absent("no options that change its result")

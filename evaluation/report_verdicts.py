@@ -39,7 +39,8 @@ def judge(value: float, good: float, fair: float) -> State:
 
 def verdicts(run: Run, pixels: Pixels | None) -> list[Verdict]:
     """Return everything that can be judged of a run, and what cannot, with its reason."""
-    found = [_scale(run), *_placed(run), _calibration(run), _sources(run), *_depth(run, pixels), _colour(run)]
+    found = [_scale(run), *_placed(run), _calibration(run), _sources(run), *_depth(run, pixels)]
+    found += [*_mesh(run.metrics.get("mesh", {}).get("raw", {})), _colour(run)]
     judged = honesty(pixels)
     if judged is not None:
         state = judge(abs(float(np.log(max(judged.factor, 1e-9)))), float(np.log(2)), float(np.log(3)))
@@ -158,13 +159,14 @@ def _depth(run: Run, pixels: Pixels | None) -> list[Verdict]:
     if not run.metrics.get("depth") or run.method is None:
         reason = next((note for note in run.metrics.get("notes", []) if note.startswith("no truth")), "")
         return [Verdict("open", "Depth", reason or "no depth was scored", rule), *_covered(run)]
-    error = mean_of(run, "depth", "abs_rel", run.method)
+    error, covered = (mean_of(run, "depth", key, run.method) for key in ("abs_rel", "coverage"))
+    if not np.isfinite(covered):
+        return [Verdict("open", "Depth", f"{run.judged} have no truth", rule), *_covered(run)]
     scaled = "" if run.metric else " after one median scale"
     words = f"mean error {percent(error, 2)} of the depth{scaled}" if np.isfinite(error) else "no valid pixel"
     if pixels is not None:
         words += f"; within 1 % on {percent(share_within(pixels, 0.01))} of the tissue, within 2 % on "
         words += percent(share_within(pixels, 0.02))
-    covered = mean_of(run, "depth", "coverage", run.method)
     return [
         Verdict(judge(error, 0.01, 0.03), "Depth", words, rule),
         _coverage(covered, f"{percent(covered)} of the tissue with known truth has depth"),
@@ -179,6 +181,15 @@ def _covered(run: Run) -> list[Verdict]:
 
 def _coverage(covered: float, words: str) -> Verdict:
     return Verdict(judge(covered, 0.98, 0.9), "Coverage", words, "good: 98 % or more; look: 90 % or more")
+
+
+def _mesh(scores: Mapping[str, float]) -> list[Verdict]:
+    """Judge the mesh where it was compared with a true surface."""
+    if "chamfer_mm" not in scores or "f_score_1mm" not in scores:
+        return []
+    value = scores["f_score_1mm"]
+    words = f"Chamfer distance {scores['chamfer_mm']:.2f} mm, F-score {value:.3f} at 1 mm"
+    return [Verdict(judge(value, 0.95, 0.8), "Mesh", words, "good: F-score 0.95 or more; look: 0.8 or more")]
 
 
 def share_within(pixels: Pixels, limit: float) -> float:

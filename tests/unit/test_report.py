@@ -239,10 +239,11 @@ def test_a_skipped_export_gives_its_reason(fresh: Example) -> None:
 
 def test_scores_that_the_page_does_not_know_become_a_table(finished: Example) -> None:
     run = finished.read()
-    run.metrics["mesh"] = {"raw": {"chamfer_mm": 0.312345}, "icp": {"n_points": 7}}  # type: ignore[index]
+    run.metrics["mesh"] = {"raw": {"chamfer_mm": 0.312345, "f_score_1mm": 0.9}, "icp": {"n_points": 7}}  # type: ignore[index]
     page = report.compose(run)
-    assert "<caption>mesh</caption>" in page
+    assert "<caption>mesh: every number</caption>" in page
     assert '<td>raw chamfer_mm</td><td class="number">0.31234</td>' in page
+    assert "Chamfer distance 0.31 mm, F-score 0.900 at 1 mm" in page
     assert '<td>icp n_points</td><td class="number">7</td>' in page
 
 
