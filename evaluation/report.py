@@ -58,7 +58,6 @@ def compose(run: Run) -> str:
     surface = _try(lambda: load_surface(run), None, "the surface")
     where = run.judged
     ratio = pixels.final_ratio if pixels is not None else 1.0
-    no_truth = "There is no truth for these frames: nothing can tell whether the stated errors are the real ones."
     wanted: list[tuple[str, str, str, Callable[[], str]]] = [
         ("summary", "Summary", "What is good and what is not.", lambda: _summary(run, pixels)),
         ("surface", "Surface", _surface_lead(run), lambda: _surface(run, surface)),
@@ -68,7 +67,7 @@ def compose(run: Run) -> str:
             "confidence",
             "Confidence",
             "Is the stated error the real one?",
-            lambda: confidence_body(pixels, no_truth, where),
+            lambda: confidence_body(pixels, _unchecked(run), where),
         ),
         ("cameras", "Cameras", "Where both eyes stood, and what they saw.", lambda: cameras_body(run, surface)),
         ("scores", "All scores", "Mean over frames, on tissue where nothing else is said.", lambda: _scores(run)),
@@ -90,6 +89,13 @@ def _try(draw: Callable[[], _Drawn], instead: _Drawn, what: str) -> _Drawn:
     except Exception as error:
         log.warning("evaluation: %s of the report could not be drawn: %s: %s", what, type(error).__name__, error)
         return instead
+
+
+def _unchecked(run: Run) -> str:
+    """Say why nothing can tell whether the stated errors are the real ones."""
+    if run.method is None:
+        return f"There is no depth whose error could be stated: {run.skipped.get('prior', 'no stage made maps')}."
+    return "There is no truth for these frames: nothing can tell whether the stated errors are the real ones."
 
 
 def _surface_lead(run: Run) -> str:

@@ -158,8 +158,7 @@ def surface_body(run: Run, surface: Surface | None, cameras: FloatArray) -> str:
     buttons += '<button type="button" data-act="reset">Reset</button>'
     caption = (
         f"{shown} of {total} {noun} (export/{surface.source}), {size} ({run.unit}) in all. Drag to turn, wheel or "
-        "two fingers to come nearer, Shift and drag to move, arrow keys too. It begins behind the cameras, "
-        "somewhat from above. Confidence: light is sure, dark is not."
+        "two fingers to come nearer, Shift and drag to move, arrow keys too. Confidence: light is sure, dark not."
     )
     data = json.dumps(packed(small, cameras, stand), separators=(",", ":"), allow_nan=False)
     return (

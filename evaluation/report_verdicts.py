@@ -98,7 +98,9 @@ def _and(names: Sequence[str]) -> str:
 
 
 def _scale(run: Run) -> Verdict:
-    how = str(run.pose_report.get("scale", "from the calibrated pair"))
+    how = str(
+        run.pose_report.get("scale", "from the calibrated pair" if run.metric else "nothing tells the scale")
+    )
     if run.metric:
         return Verdict("good", "Scale", f"lengths are millimetres ({how})", "good: metric")
     return Verdict("fair", "Scale", f"lengths are {run.unit} ({how})", "look: no length may be read as mm")
@@ -157,8 +159,9 @@ def _sources(run: Run) -> Verdict:
 def _depth(run: Run, pixels: Pixels | None) -> list[Verdict]:
     rule = "good: 1 % or less; look: 3 % or less"
     if not run.metrics.get("depth") or run.method is None:
-        reason = next((note for note in run.metrics.get("notes", []) if note.startswith("no truth")), "")
-        return [Verdict("open", "Depth", reason or "no depth was scored", rule), *_covered(run)]
+        reason = next((note for note in run.metrics.get("notes", []) if note.startswith("no truth")), None)
+        reason = reason or run.skipped.get("prior", "no depth was scored")
+        return [Verdict("open", "Depth", reason, rule), *_covered(run)]
     error, covered = (mean_of(run, "depth", key, run.method) for key in ("abs_rel", "coverage"))
     if not np.isfinite(covered):
         return [Verdict("open", "Depth", f"{run.judged} have no truth", rule), *_covered(run)]

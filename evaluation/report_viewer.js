@@ -184,7 +184,7 @@
     fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
     if (apart) nearer(apart / Math.max(spread(), 1));
     else if (event.shiftKey || event.buttons === 2) move(dx, dy);
-    else rotate(-dx * 0.008, dy * 0.008);
+    else rotate(-dx * 0.008, -dy * 0.008); // what is near follows the hand
     ask();
   });
   for (const kind of ["pointerup", "pointercancel"])
@@ -196,7 +196,7 @@
     ask();
   }, { passive: false });
   canvas.addEventListener("keydown", (event) => {
-    const steps = { ArrowLeft: [0.08, 0], ArrowRight: [-0.08, 0], ArrowUp: [0, -0.08], ArrowDown: [0, 0.08] };
+    const steps = { ArrowLeft: [0.08, 0], ArrowRight: [-0.08, 0], ArrowUp: [0, 0.08], ArrowDown: [0, -0.08] };
     if (steps[event.key]) rotate(...steps[event.key]);
     else if (event.key === "+" || event.key === "-") nearer(event.key === "+" ? 0.9 : 1.1);
     else return;

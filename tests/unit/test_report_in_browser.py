@@ -22,8 +22,19 @@ FLAGS = [
     *("--virtual-time-budget=5000", "--window-size=1200,6000"),
 ]
 WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-# Put at the end of a copy of the page: says what the browser made of it in the title, which --dump-dom prints.
-PROBE = """<script>addEventListener("load", () => { document.title = JSON.stringify({
+# Put at the end of a copy of the page: uses the viewer as hands would (a made-up pointer cannot be captured), and
+# says what the browser made of the page in the title, which --dump-dom prints.
+PROBE = """<script>addEventListener("load", () => {
+  const canvas = document.querySelector("canvas");
+  canvas.setPointerCapture = () => {};
+  const hand = (kind, x) => new PointerEvent(kind, { pointerId: 1, clientX: x, clientY: 20, bubbles: true });
+  for (const [kind, x] of [["pointerdown", 0], ["pointermove", 25], ["pointerup", 25]])
+    canvas.dispatchEvent(hand(kind, x));
+  canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: 40, cancelable: true }));
+  for (const key of ["ArrowLeft", "ArrowUp", "+", "-", "a"])
+    canvas.dispatchEvent(new KeyboardEvent("keydown", { key }));
+  if (!canvas.hidden) for (const button of document.querySelectorAll(".tools button")) button.click();
+  document.title = JSON.stringify({
   unseen: [...document.images].filter((one) => !one.hidden && !one.naturalWidth).length,
   images: document.images.length,
   requested: performance.getEntriesByType("resource").filter((one) => !one.name.startsWith("data:")).length,
