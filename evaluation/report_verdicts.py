@@ -118,7 +118,7 @@ def _placed(run: Run) -> list[Verdict]:
     pixels = report.get("reprojection_px")
     rule = "good: 1 px or less; look: 2 px or less"
     if isinstance(pixels, (int, float)) and np.isfinite(pixels):
-        found.append(Verdict(judge(pixels, 1.0, 2.0), "Reprojection", f"{pixels:.2f} px (rms)", rule))
+        found.append(Verdict(judge(pixels, 1.0, 2.0), "Reprojection", f"{pixels:.2f} px (mean)", rule))
     return found
 
 
