@@ -11,7 +11,7 @@ import numpy as np
 from evaluation import stage
 from evaluation.options import EvaluationOptions
 from evaluation.report_run import Run, read_run
-from export.ply import write_cloud
+from export.ply import write_ply
 from utils.artifacts import save_maps, write_json
 from utils.geometry import rigid
 from utils.images import write_rgb
@@ -57,7 +57,7 @@ class Example:
         scene = Scene(self.logs / "scene", RIG, NAMES, train, TEST, SIDES, images)
         scene.save({"lenses": dict.fromkeys(SIDES, lens), "checks": ["[ok] baseline: 4 mm"]})
         self.write_poses()
-        self.write_cloud(400)
+        self.write_ply(400)
         good = {"check": "rows of the matches", "verdict": "good", "found": "0.2 px", "expected": "", "do": ""}
         write_json(self.logs / "matches" / "checks.json", [good])
         (self.logs / "prior" / "alignment.csv").write_text("source,scale\nsgbm,1.001\n")
@@ -88,13 +88,13 @@ class Example:
         known = {"n_registered": 5, "n_frames": 5, "reprojection_px": 0.43, "metric": True, "not_placed": []}
         write_json(self.logs / "poses" / "report.json", known | {"scale": "from the rig", "warnings": []})
 
-    def write_cloud(self, count: int) -> None:
+    def write_ply(self, count: int) -> None:
         rng = np.random.default_rng(1)
         points = rng.uniform([-30, -20, 70], [30, 20, 90], (count, 3))
         normals = np.tile([0.0, 0.0, -1.0], (count, 1))
         colours = rng.integers(0, 255, (count, 3), dtype=np.uint8)
         (self.logs / "export").mkdir(exist_ok=True)
-        write_cloud(self.logs / "export" / "cloud.ply", points, normals, colours, rng.uniform(0, 1, count), [])
+        write_ply(self.logs / "export" / "cloud.ply", points, normals, colours, rng.uniform(0, 1, count), [])
 
     def skip(self, *names: str, reason: str) -> None:
         for name in names:
