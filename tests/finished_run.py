@@ -57,7 +57,7 @@ class Example:
         scene = Scene(self.logs / "scene", RIG, NAMES, train, TEST, SIDES, images)
         scene.save({"lenses": dict.fromkeys(SIDES, lens), "checks": ["[ok] baseline: 4 mm"]})
         self.write_poses()
-        self.write_ply(400)
+        self.write_cloud(400)
         good = {"check": "rows of the matches", "verdict": "good", "found": "0.2 px", "expected": "", "do": ""}
         write_json(self.logs / "matches" / "checks.json", [good])
         (self.logs / "prior" / "alignment.csv").write_text("source,scale\nsgbm,1.001\n")
@@ -88,7 +88,7 @@ class Example:
         known = {"n_registered": 5, "n_frames": 5, "reprojection_px": 0.43, "metric": True, "not_placed": []}
         write_json(self.logs / "poses" / "report.json", known | {"scale": "from the rig", "warnings": []})
 
-    def write_ply(self, count: int) -> None:
+    def write_cloud(self, count: int) -> None:
         rng = np.random.default_rng(1)
         points = rng.uniform([-30, -20, 70], [30, 20, 90], (count, 3))
         normals = np.tile([0.0, 0.0, -1.0], (count, 1))
