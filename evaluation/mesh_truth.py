@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ MESH, POSES = "truth_mesh.ply", "truth_poses.npz"
 
 _MOST_FRAMES = 40  # evenly chosen where there are more
 _MOST_PIXELS = 1_500_000  # of all depth maps together
+_ORTHONORMAL = 1e-3
 _STRAY = 3.0  # times the median: cameras that disagree by more do not align the worlds
 
 
@@ -55,9 +57,9 @@ def mesh_file(options: EvaluationOptions) -> Path | None:
 
 
 def files(options: EvaluationOptions) -> list[Path]:
-    """Return the files that `from_mesh` reads; none without a true mesh."""
+    """Return the files that `from_mesh` reads and that are there; none without a true mesh."""
     mesh = mesh_file(options)
-    return [mesh, Path(options.datadir) / POSES] if mesh else []
+    return [path for path in (mesh, Path(options.datadir) / POSES) if mesh and path and path.is_file()]
 
 
 def check(options: EvaluationOptions) -> None:
@@ -69,36 +71,33 @@ def check(options: EvaluationOptions) -> None:
 
 
 def read_true_poses(path: Path) -> dict[str, FloatArray]:
-    """Return `world_from_left` (4, 4) by frame, in the world of the true mesh.
+    """Return `world_from_left` (4, 4) by frame, in the world of the true mesh; frames with NaN are left out.
 
     Raises:
         InputError: there is no such file, arrays are missing or do not match, or a matrix is no rigid motion.
     """
-    expected = "an npz with `names` (n,) and `world_from_left` (n, 4, 4), camera-to-world, OpenCV axes, mm"
     try:
         with np.load(path) as file:
             names, matrices = [str(name) for name in file["names"]], np.asarray(file["world_from_left"], float)
-        found = "" if matrices.shape == (len(names), 4, 4) else f"{len(names)} names, shape {matrices.shape}"
-    except (OSError, ValueError, KeyError) as error:
-        found = f"{type(error).__name__}: {error}"
-    if not found:
-        turned = np.einsum("nji,njk->nik", matrices[:, :3, :3], matrices[:, :3, :3])
-        rigid_ones = (np.abs(turned - np.eye(3)).max(axis=(1, 2)) < 1e-3) & (
-            np.linalg.det(matrices[:, :3, :3]) > 0
-        )
-        if not rigid_ones.all():
-            wrong = [name for name, fine in zip(names, rigid_ones, strict=True) if not fine]
-            found = f"no rotation with determinant +1 in frame {wrong[0]}" + f" and {len(wrong) - 1} more" * (
-                len(wrong) > 1
-            )
-    if found:
-        raise InputError(
-            f"{path}: no camera poses in the world of the true mesh",
-            found=found,
-            expected=expected,
-            do="write the file: it says where the mesh lies; or take the true mesh away",
-        )
-    return dict(zip(names, matrices, strict=True))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise _no_poses(path, f"{type(error).__name__}: {error}") from error
+    if matrices.shape != (len(names), 4, 4):
+        raise _no_poses(path, f"{len(names)} names, matrices of shape {matrices.shape}")
+    poses = {name: pose for name, pose in zip(names, matrices, strict=True) if np.isfinite(pose).all()}
+    for name, pose in poses.items():
+        rotation = pose[:3, :3]
+        if np.abs(rotation.T @ rotation - np.eye(3)).max() > _ORTHONORMAL or np.linalg.det(rotation) < 0:
+            raise _no_poses(path, f"frame {name}: no rotation with determinant +1")
+    return poses
+
+
+def _no_poses(path: Path, found: str) -> InputError:
+    return InputError(
+        f"{path} does not tell where the cameras stand in the world of the true mesh",
+        found=found,
+        expected="an npz with `names` (n,) and `world_from_left` (n, 4, 4), camera-to-world, OpenCV axes, mm",
+        do="write the file, or take the true mesh away: truth is then made from depth maps, where there are some",
+    )
 
 
 def from_mesh(options: EvaluationOptions, scene: Scene, poses: Poses) -> Truth | str:
