@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from evaluation.surfaces import Surface
-from evaluation.visibility import View, mesh_that_counts, truth_that_counts
-from utils.types import FloatArray
+from evaluation.visibility import View, mesh_that_counts
+from utils.types import BoolArray, FloatArray
 
 THRESHOLDS_MM = (0.25, 0.5, 1.0, 2.0)
 
@@ -16,8 +16,14 @@ _ACCURACY = ("accuracy", "precision")
 _COMPLETENESS = ("completeness", "recall")
 
 
-def mesh_metrics(mesh: Surface, truth: Surface, views: Sequence[View]) -> dict[str, float]:
+def mesh_metrics(mesh: Surface, truth: Surface, views: Sequence[View], wanted: BoolArray) -> dict[str, float]:
     """Score a surface against the truth, both in the world of `views`, in the crop of evaluation/visibility.py.
+
+    Args:
+        mesh: the reconstruction.
+        truth: the true surface.
+        views: the training images that crop both.
+        wanted: (n,) which samples of the truth count, from `truth_that_counts`.
 
     Accuracy is the distance of each sample of the mesh to the nearest point of the truth, completeness that of
     each sample of the truth to the nearest point of the mesh.
@@ -30,7 +36,6 @@ def mesh_metrics(mesh: Surface, truth: Surface, views: Sequence[View]) -> dict[s
         two directions averaged; `n_mesh_points` and `n_truth_points`, the samples that counted. A mesh without any
         sample in the crop has recall and F-score 0, and no distances; empty where no truth counts.
     """
-    wanted = truth_that_counts(views, truth)
     if not wanted.any():
         return {}
     counts = {"n_mesh_points": 0, "n_truth_points": int(wanted.sum())}

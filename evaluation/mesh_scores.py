@@ -13,7 +13,7 @@ from evaluation.mesh_truth import Truth
 from evaluation.options import EvaluationOptions
 from evaluation.scores import ReadTruth
 from evaluation.surfaces import Mesh, Surface, read_mesh, sampled
-from evaluation.visibility import LEAST_VIEWS, mesh_that_counts
+from evaluation.visibility import LEAST_VIEWS, mesh_that_counts, truth_that_counts
 from utils.errors import InputError
 from utils.geometry import rotation_angle_degrees, transform
 from utils.scene import Scene
@@ -73,7 +73,8 @@ def score_mesh(
 
 def _score(mesh: Mesh, truth: Truth, notes: list[str]) -> dict[str, dict[str, float]]:
     surface = _moved(mesh, truth.truth_from_world)
-    raw = mesh_metrics(surface, truth.surface, truth.views)
+    wanted = truth_that_counts(truth.views, truth.surface)
+    raw = mesh_metrics(surface, truth.surface, truth.views, wanted)
     if not raw:
         notes.append(f"mesh: not scored, since no {LEAST_VIEWS} training images see the same piece of the truth")
         return {}
@@ -86,7 +87,7 @@ def _score(mesh: Mesh, truth: Truth, notes: list[str]) -> dict[str, dict[str, fl
         notes.append("mesh: nothing of it lies where the truth can be seen")
         return {"raw": raw}
     motion, middle = _registration(surface, truth)
-    registered = mesh_metrics(_moved(mesh, motion @ truth.truth_from_world), truth.surface, truth.views)
+    registered = mesh_metrics(_moved(mesh, motion @ truth.truth_from_world), truth.surface, truth.views, wanted)
     registered["icp_rotation_degrees"] = float(rotation_angle_degrees(motion[:3, :3]))
     registered["icp_shift_mm"] = float(np.linalg.norm(transform(motion, middle) - middle))
     return {"raw": raw, "icp": registered}

@@ -33,6 +33,7 @@ from utils.types import Camera, FloatArray, Poses, Side
 MESH, POSES = "truth_mesh.ply", "truth_poses.npz"
 
 _MOST_FRAMES = 40  # evenly chosen where there are more
+_PATCH = 1.5  # pixels: triangles of this size around neighbouring pixels' points leave no gaps
 _MOST_PIXELS = 1_500_000  # of all depth maps together
 _ORTHONORMAL = 1e-3
 _STRAY = 3.0  # times the median: cameras that disagree by more do not align the worlds
@@ -202,7 +203,9 @@ def from_depth(scene: Scene, poses: Poses, read_truth: ReadTruth) -> Truth | str
         f"truth is made of the true depth maps of {len(views)} training images, placed by the run's own poses: "
         "errors of the poses cancel, and what no image shows is unknown"
     )
-    return Truth(facets(points[chosen], normals[chosen], spacing_mm), views, np.eye(4), note)
+    footprint_mm = float(np.median([np.nanmedian(view.depth_mm) / view.camera.fx for view in views]))
+    size_mm = max(spacing_mm, _PATCH * footprint_mm)
+    return Truth(facets(points[chosen], normals[chosen], size_mm), views, np.eye(4), note)
 
 
 def _points_of(view: View, most: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

@@ -13,10 +13,11 @@ from scipy.spatial import cKDTree
 
 from evaluation.triangles_kernel import nearest_of
 from utils.errors import InputError
+from utils.parallel import workers
 from utils.types import FloatArray
 
 SPACING_MM = 0.25  # one sample a square of this side
-MOST_SAMPLES = 200_000  # larger surfaces are sampled more thinly
+MOST_SAMPLES = 100_000  # larger surfaces are sampled more thinly
 ENDINGS = (".ply", ".obj", ".stl", ".off")
 
 _CENTRES, _SAMPLES = 8, 4  # triangles that are tried for each point: by their centres, and by samples on them
@@ -70,7 +71,7 @@ class Surface:
             part = slice(first, first + _AT_A_TIME)
             some = np.ascontiguousarray(points[part], np.float64)
             centres, samples = (
-                np.reshape(tree.query(some, k=min(count, tree.n))[1], (len(some), -1))
+                np.reshape(tree.query(some, k=min(count, tree.n), workers=workers())[1], (len(some), -1))
                 for tree, count in zip(self._trees, (_CENTRES, _SAMPLES), strict=True)
             )
             candidates = np.concatenate([centres, self.owner[samples]], axis=1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from evaluation import mesh_metrics as module
 from evaluation.icp import icp
-from evaluation.mesh_metrics import mesh_metrics
 from evaluation.surfaces import MOST_SAMPLES, SPACING_MM, Mesh, Surface, facets, sampled
 from evaluation.triangles_kernel import draw_depth, nearest_of
 from evaluation.visibility import View, mesh_that_counts, truth_that_counts
@@ -53,6 +53,10 @@ def joined(*meshes: Mesh) -> Mesh:
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     faces = [mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)]
     return Mesh(np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces))
+
+
+def mesh_metrics(mesh: Surface, truth: Surface, seen_from: list[View]) -> dict[str, float]:
+    return module.mesh_metrics(mesh, truth, seen_from, truth_that_counts(seen_from, truth))
 
 
 def surface(mesh: Mesh, seed: int = 0) -> Surface:
@@ -137,7 +141,7 @@ def test_what_one_image_shows_is_no_truth(wall_views: list[View], wall: Surface)
     assert mesh_metrics(wall, wall, wall_views[:1]) == {}
 
 
-def test_balls_of_two_sizes(wall_views: list[View]) -> None:
+def test_balls_of_two_sizes() -> None:
     scores = mesh_metrics(surface(ball(15.5), 1), surface(ball(15.0)), views(BALL))
     assert scores["accuracy_mean_mm"] == pytest.approx(0.5, abs=0.01)
     assert scores["completeness_mean_mm"] == pytest.approx(0.5, abs=0.01)
