@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from evaluation.options import EvaluationOptions
 from evaluation.scores import ReadTruth
 from evaluation.surfaces import MOST_SAMPLES, SPACING_MM, Mesh, Surface, facets, read_mesh, sampled
-from evaluation.triangles_kernel import draw_depth
 from evaluation.visibility import View
 from utils.errors import InputError
 from utils.geometry import (
@@ -28,6 +27,7 @@ from utils.geometry import (
 )
 from utils.parallel import each
 from utils.scene import Scene
+from utils.triangle_kernels import draw_depth
 from utils.types import Camera, FloatArray, Poses, Side
 
 MESH, POSES = "truth_mesh.ply", "truth_poses.npz"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from evaluation.triangles_kernel import nearest_of
 from utils.errors import InputError
 from utils.parallel import workers
+from utils.triangle_kernels import nearest_of
 from utils.types import FloatArray
 
 SPACING_MM = 0.25  # one sample a square of this side

@@ -11,10 +11,10 @@ from scipy.spatial.transform import Rotation
 from evaluation import mesh_metrics as module
 from evaluation.icp import icp
 from evaluation.surfaces import MOST_SAMPLES, SPACING_MM, Mesh, Surface, facets, sampled
-from evaluation.triangles_kernel import draw_depth, nearest_of
 from evaluation.visibility import View, mesh_that_counts, truth_that_counts
 from tests.synthetic import BALL_ON_WALL, Plane, Sphere, parallel_rig, path, render
 from utils.geometry import invert_rigid, project, rigid, rotation_angle_degrees, transform
+from utils.triangle_kernels import draw_depth, nearest_of
 from utils.types import FloatArray
 
 RIG = parallel_rig(80, 64)
