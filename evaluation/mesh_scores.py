@@ -13,7 +13,7 @@ from evaluation.mesh_truth import Truth
 from evaluation.options import EvaluationOptions
 from evaluation.scores import ReadTruth
 from evaluation.surfaces import Mesh, Surface, read_mesh, sampled
-from evaluation.visibility import LEAST_VIEWS, mesh_that_counts, truth_that_counts
+from evaluation.visibility import least, mesh_that_counts, truth_that_counts
 from utils.errors import InputError
 from utils.geometry import rotation_angle_degrees, transform
 from utils.scene import Scene
@@ -76,12 +76,12 @@ def _score(mesh: Mesh, truth: Truth, notes: list[str]) -> dict[str, dict[str, fl
     wanted = truth_that_counts(truth.views, truth.surface)
     raw = mesh_metrics(surface, truth.surface, truth.views, wanted)
     if not raw:
-        notes.append(f"mesh: not scored, since no {LEAST_VIEWS} training images see the same piece of the truth")
+        notes.append("mesh: not scored, since no two training images see the same piece of the truth")
         return {}
     notes.append(f"mesh: {truth.note}")
     notes.append(
-        f"mesh: scored is what {LEAST_VIEWS} or more of {len(truth.views)} training images tell about on tissue, "
-        "ghosts behind the true surface included; Chamfer is the mean of mean accuracy and mean completeness"
+        f"mesh: scored is what {least(truth.views)} or more of {len(truth.views)} training images tell about on "
+        "tissue, ghosts behind the true surface included; Chamfer is the mean of mean accuracy and mean completeness"
     )
     if not raw["n_mesh_points"]:
         notes.append("mesh: nothing of it lies where the truth can be seen")

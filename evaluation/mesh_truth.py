@@ -33,8 +33,8 @@ from utils.types import Camera, FloatArray, Poses, Side
 MESH, POSES = "truth_mesh.ply", "truth_poses.npz"
 
 _MOST_FRAMES = 40  # evenly chosen where there are more
-_PATCH = 1.5  # pixels: triangles of this size around neighbouring pixels' points leave no gaps
-_MOST_PIXELS = 1_500_000  # of all depth maps together
+_PATCH = 1.5  # pixels: of this size voxels have a point, and triangles no gaps, where a single image looks too
+_MOST_PIXELS = 4_000_000  # of all depth maps together
 _ORTHONORMAL = 1e-3
 _STRAY = 3.0  # times the median: cameras that disagree by more do not align the worlds
 
@@ -182,30 +182,35 @@ def align_cameras(
 
 
 def from_depth(scene: Scene, poses: Poses, read_truth: ReadTruth) -> Truth | str:
-    """Return true depth maps of placed training frames as one surface in the run's world, or why there is none."""
+    """Return true depth maps of placed training frames as one surface in the run's world, or why there is none.
+
+    Flanks that are seen at a grazing angle have few pixels: they weigh less than in a true mesh.
+    """
     rng = np.random.default_rng(0)
     names = evenly([name for name in scene.train if name in poses.names and poses.placed(name)])
     views = []
     for side, name in ((side, name) for name in names for side in scene.sides):
         depth_mm = read_truth(side, name)
-        if depth_mm is not None:
-            tissue, _ = scene.masks(side, name)
-            left_pose = poses.world_from("left", name)
-            known = tissue & np.isfinite(depth_mm) & (depth_mm > 0)
+        if depth_mm is None:
+            continue
+        tissue, _ = scene.masks(side, name)
+        known = tissue & np.isfinite(depth_mm) & (depth_mm > 0)
+        if known.any():
+            pose = poses.world_from("left", name) @ scene.rig.left_from(side)
             shown = np.where(known, depth_mm, np.nan).astype(np.float32)
-            views.append(View(scene.rig.camera(side), left_pose @ scene.rig.left_from(side), shown))
+            views.append(View(scene.rig.camera(side), pose, shown))
     parts = [_points_of(view, _MOST_PIXELS // len(views), rng) for view in views]
     points, normals = (np.concatenate([part[k] for part in parts] or [np.zeros((0, 3))]) for k in (0, 1))
     if not len(points):
         return "there is neither a true mesh nor true depth of a training frame that was placed"
-    chosen, spacing_mm = _thinned(points, rng)
+    footprint_mm = float(np.median([np.nanmedian(view.depth_mm) / view.camera.fx for view in views]))
+    left_out = max(1.0, sum(int(np.isfinite(view.depth_mm).sum()) for view in views) / _MOST_PIXELS)
+    chosen, spacing_mm = _thinned(points, max(SPACING_MM, _PATCH * footprint_mm * left_out**0.5), rng)
     note = (
         f"truth is made of the true depth maps of {len(views)} training images, placed by the run's own poses: "
         "errors of the poses cancel, and what no image shows is unknown"
     )
-    footprint_mm = float(np.median([np.nanmedian(view.depth_mm) / view.camera.fx for view in views]))
-    size_mm = max(spacing_mm, _PATCH * footprint_mm)
-    return Truth(facets(points[chosen], normals[chosen], size_mm), views, np.eye(4), note)
+    return Truth(facets(points[chosen], normals[chosen], spacing_mm), views, np.eye(4), note)
 
 
 def _points_of(view: View, most: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
@@ -213,18 +218,16 @@ def _points_of(view: View, most: int, rng: np.random.Generator) -> tuple[FloatAr
     camera = view.camera
     normals = normals_from_depth(view.depth_mm.astype(np.float64), camera.matrix)
     points = unproject(camera.matrix, pixel_grid(camera.width, camera.height), view.depth_mm)
-    known = np.flatnonzero(np.isfinite(normals).all(axis=-1))
+    known = np.flatnonzero(np.isfinite(normals).all(axis=-1) & np.isfinite(view.depth_mm))
     if len(known) > most:
         known = rng.choice(known, most, replace=False)
-    rotation = view.world_from_camera[:3, :3]
-    return transform(view.world_from_camera, points.reshape(-1, 3)[known]), normals.reshape(-1, 3)[
-        known
-    ] @ rotation.T
+    points, normals = (values.reshape(-1, 3)[known] for values in (points, normals))
+    return transform(view.world_from_camera, points), normals @ view.world_from_camera[:3, :3].T
 
 
-def _thinned(points: FloatArray, rng: np.random.Generator) -> tuple[NDArray[np.int64], float]:
-    """Return one random point a voxel, and the voxels' side: `SPACING_MM`, or what leaves `MOST_SAMPLES`."""
-    order, spacing_mm = rng.permutation(len(points)), SPACING_MM
+def _thinned(points: FloatArray, spacing_mm: float, rng: np.random.Generator) -> tuple[NDArray[np.int64], float]:
+    """Return one random point a voxel, and the voxels' side: `spacing_mm`, or what leaves `MOST_SAMPLES`."""
+    order = rng.permutation(len(points))
     while True:
         cells = np.floor((points[order] - points.min(axis=0)) / spacing_mm).astype(np.int64)
         spans = cells.max(axis=0) + 1

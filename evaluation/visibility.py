@@ -10,7 +10,8 @@ A point counts where
     at least `LEAST_VIEWS` views see it, or
     at least `LEAST_VIEWS` views cover it and the true point nearest to it is one that as many see.
 
-`LEAST_VIEWS` is 2: what only one image shows cannot be triangulated. For points of the truth the second line adds
+`LEAST_VIEWS` is 2: what only one image shows cannot be triangulated; it is 1 where there is truth of one image
+alone. For points of the truth the second line adds
 nothing, they are their own nearest points: the truth that is seen counts. For points of the reconstruction the
 first line takes what lies on the surface and everything in the free space before it: floaters, sheets in front.
 The second takes what lies behind it: a ghost sheet behind a visible surface is charged to that surface, however
@@ -60,7 +61,12 @@ def covered_and_seen(views: Sequence[View], points_world: FloatArray) -> tuple[B
         truth_mm = view.depth_mm[rows[chosen].astype(np.int64), columns[chosen].astype(np.int64)]
         covering[chosen] += np.isfinite(truth_mm)
         seeing[chosen] += z[chosen] <= truth_mm * _DEEPER  # nothing is less than NaN
-    return covering >= LEAST_VIEWS, seeing >= LEAST_VIEWS
+    return covering >= least(views), seeing >= least(views)
+
+
+def least(views: Sequence[View]) -> int:
+    """Return how many views have to see a point."""
+    return min(LEAST_VIEWS, len(views))
 
 
 def truth_that_counts(views: Sequence[View], truth: Surface) -> BoolArray:

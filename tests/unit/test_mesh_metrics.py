@@ -137,8 +137,15 @@ def test_what_lies_outside_the_images_or_the_tissue_counts_for_nothing(
     assert "accuracy_mean_mm" not in scores
 
 
-def test_what_one_image_shows_is_no_truth(wall_views: list[View], wall: Surface) -> None:
-    assert mesh_metrics(wall, wall, wall_views[:1]) == {}
+def test_two_images_have_to_see_it_where_there_are_two(wall_views: list[View], wall: Surface) -> None:
+    left = np.arange(RIG.left.width) < RIG.left.width // 2
+    halves = [
+        replace(wall_views[0], depth_mm=np.where(side, wall_views[0].depth_mm, np.nan)) for side in (left, ~left)
+    ]
+    assert mesh_metrics(wall, wall, halves) == {}
+    alone = mesh_metrics(wall, wall, wall_views[:1])
+    assert alone["n_truth_points"] > mesh_metrics(wall, wall, wall_views[:2])["n_truth_points"]
+    assert alone["f_score_0.25mm"] == 1
 
 
 def test_balls_of_two_sizes() -> None:

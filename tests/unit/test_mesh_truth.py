@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -135,6 +136,20 @@ def test_a_single_pair_stands_in_its_left_eye(run: Run, tmp_path: Path) -> None:
         )
         assert scores["raw"]["accuracy_median_mm"] < 0.03
         assert "of 2 training images" in notes
+
+
+def test_truth_with_holes_in_one_image_alone(run: Run, tmp_path: Path) -> None:
+    options = run.without_mesh(tmp_path / "data")
+    paths = sorted((tmp_path / "data").glob("?/depth/*.png"))
+    units = cv2.imread(str(paths[0]), cv2.IMREAD_UNCHANGED)
+    assert units is not None
+    units[::7, ::7] = 0  # unknown pixels between known ones
+    cv2.imwrite(str(paths[0]), units)
+    for other in paths[1:]:
+        other.unlink()
+    scores, notes = run.score(tmp_path, options=options)
+    assert scores["raw"]["f_score_0.5mm"] > 0.95
+    assert "1 or more of 1 training images" in notes
 
 
 def test_arbitrary_units_are_not_scored(run: Run, tmp_path: Path) -> None:
