@@ -19,14 +19,14 @@ _COMPLETENESS = ("completeness", "recall")
 def mesh_metrics(mesh: Surface, truth: Surface, views: Sequence[View], wanted: BoolArray) -> dict[str, float]:
     """Score a surface against the truth, both in the world of `views`, in the crop of evaluation/visibility.py.
 
+    Accuracy is the distance of each sample of the mesh to the nearest point of the truth, completeness that of
+    each sample of the truth to the nearest point of the mesh.
+
     Args:
         mesh: the reconstruction.
         truth: the true surface.
         views: the training images that crop both.
         wanted: (n,) which samples of the truth count, from `truth_that_counts`.
-
-    Accuracy is the distance of each sample of the mesh to the nearest point of the truth, completeness that of
-    each sample of the truth to the nearest point of the mesh.
 
     Returns:
         `accuracy_mean_mm`, `_median_mm`, `_p95_mm` (95th percentile), `completeness_…` likewise;

@@ -21,7 +21,7 @@ from utils.types import ARBITRARY_UNITS, FloatArray, Poses
 
 MESH_FILE = "mesh.ply"
 
-_ICP_POINTS = 20_000
+_ICP_POINTS, _FEWEST_POINTS = 20_000, 10
 
 
 def score_mesh(
@@ -34,9 +34,9 @@ def score_mesh(
 ) -> dict[str, dict[str, float]]:
     """Return the block `mesh` of metrics.json: alignment -> scores; say in `notes` what was done, or why not.
 
-    `raw` is the mesh where the cameras put it. `icp` is the mesh moved onto the truth (evaluation/icp.py), with
-    `icp_rotation_degrees` and `icp_shift_mm`, the way of the middle of what was scored: what poses alone have to
-    answer for is the difference of the two rows.
+    `raw` is the mesh where the cameras put it: the result. `icp` is the mesh moved onto the truth as a whole
+    (evaluation/icp.py), with `icp_rotation_degrees` and `icp_shift_mm`, the way of the middle of what was scored:
+    it tells how much of the error is one rigid motion.
 
     Args:
         options: where the truth lies.
@@ -81,7 +81,7 @@ def _score(mesh: Mesh, truth: Truth, notes: list[str]) -> dict[str, dict[str, fl
     notes.append(f"mesh: {truth.note}")
     notes.append(
         f"mesh: scored is what {least(truth.views)} or more of {len(truth.views)} training images tell about on "
-        "tissue, ghosts behind the true surface included; Chamfer is the mean of mean accuracy and mean completeness"
+        "tissue, ghosts behind the true surface included; Chamfer is the mean of mean accuracy and completeness"
     )
     if not raw["n_mesh_points"]:
         notes.append("mesh: nothing of it lies where the truth can be seen")
@@ -98,6 +98,8 @@ def _registration(surface: Surface, truth: Truth) -> tuple[FloatArray, FloatArra
     some = surface.samples[:: max(1, len(surface.samples) // _ICP_POINTS)]
     _, closest, _ = truth.surface.nearest(some)
     points = some[mesh_that_counts(truth.views, some, closest)]
+    if len(points) < _FEWEST_POINTS:
+        return np.eye(4), np.zeros(3)
     return icp(points, truth.surface), points.mean(axis=0)
 
 

@@ -32,7 +32,7 @@ from utils.types import Camera, FloatArray, Poses, Side
 
 MESH, POSES = "truth_mesh.ply", "truth_poses.npz"
 
-_MOST_FRAMES = 40  # evenly chosen where there are more
+_MOST_FRAMES, _MOST_VIEWED = 40, 64_000_000  # frames that crop, pixels of their true depth: evenly chosen beyond
 _PATCH = 1.5  # pixels: of this size voxels have a point, and triangles no gaps, where a single image looks too
 _MOST_PIXELS = 4_000_000  # of all depth maps together
 _ORTHONORMAL = 1e-3
@@ -110,7 +110,7 @@ def from_mesh(options: EvaluationOptions, scene: Scene, poses: Poses) -> Truth |
     if path is None:
         raise ValueError("no true mesh is known")
     mesh, true_poses = read_mesh(path), read_true_poses(Path(options.datadir) / POSES)
-    names = evenly([name for name in scene.train if name in true_poses])
+    names = evenly([name for name in scene.train if name in true_poses], scene)
     eyes: list[tuple[Side, str]] = [(side, name) for name in names for side in scene.sides]
     touched = np.zeros(len(mesh.faces), bool)
 
@@ -187,7 +187,7 @@ def from_depth(scene: Scene, poses: Poses, read_truth: ReadTruth) -> Truth | str
     Flanks that are seen at a grazing angle have few pixels: they weigh less than in a true mesh.
     """
     rng = np.random.default_rng(0)
-    names = evenly([name for name in scene.train if name in poses.names and poses.placed(name)])
+    names = evenly([name for name in scene.train if name in poses.names and poses.placed(name)], scene)
     views = []
     for side, name in ((side, name) for name in names for side in scene.sides):
         depth_mm = read_truth(side, name)
@@ -237,7 +237,8 @@ def _thinned(points: FloatArray, spacing_mm: float, rng: np.random.Generator) ->
         spacing_mm *= 1.05 * float(np.sqrt(len(first) / MOST_SAMPLES))
 
 
-def evenly(names: Sequence[str]) -> list[str]:
-    """Return the names, or evenly chosen ones where there are more than the crop can use."""
-    chosen = np.unique(np.linspace(0, len(names) - 1, min(len(names), _MOST_FRAMES)).round().astype(int))
-    return [names[index] for index in chosen]
+def evenly(names: Sequence[str], scene: Scene) -> list[str]:
+    """Return the names, or evenly chosen ones where there are more frames than time and memory allow."""
+    pixels = sum(scene.rig.camera(side).width * scene.rig.camera(side).height for side in scene.sides)
+    most = min(len(names), max(2, min(_MOST_FRAMES, _MOST_VIEWED // pixels)))
+    return [names[index] for index in np.linspace(0, len(names) - 1, most).round().astype(int)]

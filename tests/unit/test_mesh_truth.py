@@ -274,9 +274,12 @@ def test_one_camera_that_went_astray_does_not_move_the_world() -> None:
     assert apart_mm > 1, "it is counted where it is told how well cameras agree"
 
 
-def test_long_sequences_are_cropped_by_evenly_chosen_frames() -> None:
+def test_long_sequences_are_cropped_by_evenly_chosen_frames(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [str(k) for k in range(1000)]
-    chosen = evenly(names)
+    chosen = evenly(names, run.scene)
     assert (len(chosen), chosen[0], chosen[-1]) == (40, "0", "999")
-    assert evenly(names[:7]) == names[:7]
-    assert evenly([]) == []
+    assert evenly(names[:7], run.scene) == names[:7]
+    assert evenly(names[:1], run.scene) == names[:1]
+    assert evenly([], run.scene) == []
+    monkeypatch.setattr(mesh_truth, "_MOST_VIEWED", 5 * 2 * 96 * 80)
+    assert len(evenly(names, run.scene)) == 5
