@@ -11,9 +11,9 @@ A point counts where
     at least `LEAST_VIEWS` views cover it and the true point nearest to it is one that as many see.
 
 `LEAST_VIEWS` is 2: what only one image shows cannot be triangulated; it is 1 where there is truth of one image
-alone. For points of the truth the second line adds
-nothing, they are their own nearest points: the truth that is seen counts. For points of the reconstruction the
-first line takes what lies on the surface and everything in the free space before it: floaters, sheets in front.
+alone. For points of the truth the second line adds nothing, they are their own nearest points: the truth that is
+seen counts. For points of the reconstruction the first line takes what lies on the surface and everything in the
+free space before it: floaters, sheets in front.
 The second takes what lies behind it: a ghost sheet behind a visible surface is charged to that surface, however
 deep it lies, instead of hiding there; while the back of a fold, which no camera saw, is near to hidden truth and
 does not count, whatever was made up there. Where the truth holds no hidden parts (truth from depth maps) all that
