@@ -7,11 +7,13 @@ from typing import Any
 # OpenCV must be loaded before pycolmap: the stages of `stereo_prior` come first (a test watches over it).
 from stereo_prior import matches, prior, scene, stereo  # isort: skip
 from evaluation import stage as evaluation
+from evaluation.report import PAGE
 from evaluation.tables import format_console_table
-from export import cloud
+from export import stage as export
 from monocular import depth, poses
 from nerf import filtering, rendering, training, warm_up
 from utils.artifacts import read_json
+from utils.browser import show_page
 from utils.errors import InputError, disk_trouble
 from utils.experiment import ExperimentOptions, open_experiment, require_motion, say_error
 from utils.options import parse_options
@@ -19,7 +21,7 @@ from utils.phantom import PhantomOptions, ensure_phantom
 from utils.reference_flags import RETIRED
 from utils.stages import choose, run_stages, skipped
 
-_MODULES = (scene, matches, poses, stereo, depth, prior, training, rendering, filtering, cloud, evaluation)
+_MODULES = (scene, matches, poses, stereo, depth, prior, training, rendering, filtering, export, evaluation)
 STAGES = [module.STAGE for module in _MODULES]
 SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions} | {s.name: s.options for s in STAGES}
 
@@ -39,6 +41,8 @@ def run(options: dict[str, Any], notices: list[str]) -> None:
     if "evaluation" in chosen and not skipped(root / "evaluation"):
         print("\n" + format_console_table(read_json(root / "evaluation" / "metrics.json")))
         print(f"\ntables: {root / 'evaluation'}   point cloud: {root / 'export' / 'cloud.ply'}")
+    if experiment.open_page:
+        print(show_page(root / "evaluation" / PAGE))
 
 
 def main(argv: list[str]) -> int:

@@ -32,7 +32,7 @@ from benchmarks.setting import Example
 from nerf.options import NerfOptions
 from nerf.refinement import refine_pool
 from nerf.trainer import Trainer
-from nerf.training import CHUNK, build_trainer
+from nerf.training import CHUNK, build_trainer, threads_of_training
 from utils.devices import choose_device
 from utils.errors import InputError
 from utils.scene import Scene, load_poses
@@ -158,22 +158,23 @@ def race(name: str, options: NerfOptions, folder: Path, given: argparse.Namespac
 
     The clock counts training steps and refinements (the first ones compile), neither loading nor scoring.
     """
-    began = time.monotonic()
-    dataset, placed = Scene.load(folder / "scene"), load_poses(folder / "poses")
-    trainer = build_trainer(options, dataset, placed, folder / "prior", choose_device(options.device))
-    heldout = HeldOut(dataset, placed, given.score_rays)
-    loading_s, scoring_s, seconds = time.monotonic() - began, 0.0, 0.0
-    # The baseline gets the better of the product's renderer and its own samples: it is trained for the latter.
-    scores = [as_product] if options.surface else [as_product, as_trained]
-    curve: list[Point] = []
-    with tqdm(desc=name, unit="step") as bar:
-        while trainer.step < options.N_iters and seconds < budget_s:
-            gap = min(max(0.5, 0.1 * seconds), given.longest_gap, budget_s - seconds)
-            seconds += train_for(trainer, gap, bar.update)
-            began = time.monotonic()
-            curve.append(Point(seconds, trainer.step, max(heldout.score(trainer, one) for one in scores)))
-            scoring_s += time.monotonic() - began
-            bar.set_postfix_str(f"{seconds:.0f} s, held-out PSNR {curve[-1].psnr:.2f} dB")
+    with threads_of_training(options):
+        began = time.monotonic()
+        dataset, placed = Scene.load(folder / "scene"), load_poses(folder / "poses")
+        trainer = build_trainer(options, dataset, placed, folder / "prior", choose_device(options.device))
+        heldout = HeldOut(dataset, placed, given.score_rays)
+        loading_s, scoring_s, seconds = time.monotonic() - began, 0.0, 0.0
+        # The baseline gets the better of the product's renderer and its own samples: it is trained for the latter.
+        scores = [as_product] if options.surface else [as_product, as_trained]
+        curve: list[Point] = []
+        with tqdm(desc=name, unit="step") as bar:
+            while trainer.step < options.N_iters and seconds < budget_s:
+                gap = min(max(0.5, 0.1 * seconds), given.longest_gap, budget_s - seconds)
+                seconds += train_for(trainer, gap, bar.update)
+                began = time.monotonic()
+                curve.append(Point(seconds, trainer.step, max(heldout.score(trainer, one) for one in scores)))
+                scoring_s += time.monotonic() - began
+                bar.set_postfix_str(f"{seconds:.0f} s, held-out PSNR {curve[-1].psnr:.2f} dB")
     return Race(name, options, curve, loading_s, scoring_s)
 
 

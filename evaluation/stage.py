@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from evaluation import mesh_truth, truth
 from evaluation.lpips import SMALLEST_PX, Lpips, find_weights, load_lpips
 from evaluation.mesh_scores import score_mesh
 from evaluation.options import EvaluationOptions as EvaluationOptions
+from evaluation.report import write_report
 from evaluation.scores import (
     DEPTH_FOLDERS,
     DEPTH_KEYS,
@@ -35,6 +37,8 @@ from utils.errors import NotApplicable
 from utils.scene import POSES, Scene, load_poses
 from utils.stages import Stage, peak_memory_mb, read_stamp
 from utils.types import ARBITRARY_UNITS, Side
+
+log = logging.getLogger("specula")
 
 PROTOCOL = "default"
 
@@ -65,7 +69,7 @@ def files(options: EvaluationOptions) -> list[Path]:
 
 
 def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -> str:
-    """Write metrics.json, per_frame.csv, table.md and table.tex.
+    """Write metrics.json, per_frame.csv, table.md, table.tex and, where it can be drawn, report.html.
 
     Args:
         options: where the truth lies and in which unit.
@@ -114,7 +118,21 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     write_per_frame(out / "per_frame.csv", rows)
     (out / "table.md").write_text(markdown_table(metrics), encoding="utf-8")
     (out / "table.tex").write_text(latex_table(metrics), encoding="utf-8")
+    _report(options, out, scene, inputs)
     return summary(metrics)
+
+
+def _report(options: EvaluationOptions, out: Path, scene: Path, inputs: Mapping[str, Path]) -> None:
+    """Draw the page; whatever goes wrong with it, the tables stay."""
+    try:
+        write_report(options, out=out, scene=scene, inputs=inputs)
+    except Exception as error:
+        log.warning(
+            "evaluation: no report.html (%s: %s); `python -m evaluation.report %s` tries again",
+            type(error).__name__,
+            error,
+            scene.parent,
+        )
 
 
 def _finished(inputs: Mapping[str, Path]) -> tuple[dict[str, Path], list[str]]:

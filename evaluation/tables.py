@@ -99,7 +99,7 @@ def _cells(values: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) ->
     return [pattern.format(values[key]) if key in values else ABSENT for key, (_, pattern) in columns.items()]
 
 
-def _blocks(metrics: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+def blocks(metrics: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return (title, heads, rows) of the tables that have rows; absent columns are left out."""
     depth = [(words, values) for words, values in depth_rows(metrics)]
     rgb = [(words, values) for words, values in rgb_rows(metrics)]
@@ -150,7 +150,7 @@ def _sentence(note: str) -> str:
 def markdown_table(metrics: Mapping[str, Any]) -> str:
     """Return the tables and remarks as Markdown."""
     lines = ["# Evaluation", ""]
-    for title, heads, rows in _blocks(metrics):
+    for title, heads, rows in blocks(metrics):
         words = sum(not row_head(name) for name in heads)
         lines += [f"## {title}", "", f"| {' | '.join(heads)} |"]
         lines += ["|" + "---|" * (len(heads) - words) + "---:|" * words]
@@ -167,7 +167,7 @@ def row_head(name: str) -> bool:
 def latex_table(metrics: Mapping[str, Any]) -> str:
     r"""Return the tables for LaTeX (`\usepackage{booktabs}`); the remarks are comments above them."""
     lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in remarks(metrics))]
-    for title, heads, rows in _blocks(metrics):
+    for title, heads, rows in blocks(metrics):
         places = "".join("l" if row_head(name) else "r" for name in heads)
         unit = "" if metrics["metric"] else f" ({ARBITRARY_UNITS})"
         lines += [r"\begin{table}", r"\centering", rf"\caption{{{_escape(title + unit)}}}"]

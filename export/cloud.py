@@ -1,30 +1,26 @@
-"""The stage `export`: one coloured, metric point cloud of the tissue, in the world frame."""
+"""One coloured point cloud of the tissue, in the world frame, from the depth of all training views."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.picture import cloud_picture
-from export.ply import write_cloud
-from utils.artifacts import has_maps, load_maps
-from utils.errors import InputError, NotApplicable
-from utils.geometry import normals_from_depth, pixel_grid, transform, unproject
+from export.ply import write_ply
+from export.sights import FRAME, Sight, Sights
+from utils.errors import InputError
+from utils.geometry import transform
 from utils.images import write_rgb
 from utils.options import option
-from utils.scene import Scene, load_poses
-from utils.stages import Stage, skipped
-from utils.types import ARBITRARY_UNITS, BoolArray, FloatArray, Poses, Side
+from utils.types import FloatArray
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class CloudOptions:
     """What enters the point cloud."""
 
     cloud_voxel: float = option(0.0, "side of the voxels that keep one point each, mm; 0: one pixel's footprint")
@@ -32,7 +28,7 @@ class ExportOptions:
     cloud_max_angle: float = option(75.0, "surfaces seen more obliquely than this, degrees, are left out")
 
 
-def check(options: ExportOptions) -> None:
+def check(options: CloudOptions) -> None:
     """Raise InputError for options that no point can pass."""
     numbers = (options.cloud_voxel, options.cloud_min_confidence, options.cloud_max_angle)
     in_range = numbers[0] >= 0 and 0 <= numbers[1] <= 1 and 0 < numbers[2] <= 90
@@ -55,46 +51,10 @@ class Cloud:
     confidence: FloatArray
 
 
-def run(
-    options: ExportOptions,
-    *,
-    out: Path,
-    scene: Path,
-    poses: Path,
-    prior: Path,
-    nerf: Path,
-    render: Path,
-    filter: Path,
-) -> str:
-    """Write `cloud.ply` from filtered depth of training frames, or from the prior where there is no field.
-
-    Raises:
-        NotApplicable: there is neither.
-        InputError: no point is good enough.
-    """
-    dataset = Scene.load(scene)
-    rendered = not skipped(filter)
-    if not rendered and skipped(prior):
-        raise NotApplicable(f"there is no depth to make points from ({skipped(prior)})")
-    placed = load_poses(poses, nerf) if not skipped(poses) else None
-    depths = filter if rendered else prior
-    clouds = []
-    names = [name for name in dataset.train if has_maps(depths, "left", name)]
-    views: list[tuple[Side, str]] = [(side, name) for side in dataset.sides for name in names]
-    if placed is None:
-        # One pair: its left eye is the world, and the right eye's map shows the same surface again.
-        views = views[:1]
-    for side, name in tqdm(views, desc="export", unit="view"):
-        depth = load_maps(depths, side, name)["depth_mm"]
-        known = load_maps(prior, side, name) if has_maps(prior, side, name) else {}
-        maps: dict[str, NDArray[Any]] = {"rgb": dataset.image(side, name)}
-        if rendered:
-            maps = load_maps(render, side, name)
-        confidence = _confidence(maps, known)
-        usable = _usable(dataset, side, name, depth) & (confidence >= options.cloud_min_confidence)
-        clouds.append(_view_cloud(options, dataset, placed, (side, name), depth, maps["rgb"], confidence, usable))
-    metric = placed.metric if placed else "right" in dataset.sides
-    footprints_mm = np.concatenate([cloud[1] for cloud in clouds])
+def write_cloud(options: CloudOptions, sights: Sights, out: Path) -> str:
+    """Write `cloud.ply` and a picture of it; return a summary. Raises InputError: no point is good enough."""
+    found = [_view_cloud(options, sight) for sight in tqdm(sights, desc="export: cloud", unit="view")]
+    footprints_mm = np.concatenate([footprint for _, footprint in found])
     if not len(footprints_mm):
         raise InputError(
             "no point is left for the cloud",
@@ -102,18 +62,14 @@ def run(
             expected="some tissue with a confidence of at least --cloud_min_confidence",
             do="lower --cloud_min_confidence, or look at the maps of `prior` and `render`",
         )
-    cloud = merge([cloud[0] for cloud in clouds], options.cloud_voxel or float(np.median(footprints_mm)))
-    unit = "mm" if metric else ARBITRARY_UNITS
-    frame = "first left camera that was placed: x right, y down, z forward"
-    source = "filtered depth of the field" if rendered else "fused prior"
-    comments = [f"unit {unit}", f"frame {frame}", f"from {source}", "confidence in [0, 1], 1 best"]
-    write_cloud(
+    cloud = merge([one for one, _ in found], options.cloud_voxel or float(np.median(footprints_mm)))
+    comments = [f"unit {sights.unit}", f"frame {FRAME}", f"from {sights.source}", "confidence in [0, 1], 1 best"]
+    write_ply(
         out / "cloud.ply", cloud.points_world, cloud.normals_world, cloud.colours, cloud.confidence, comments
     )
     write_rgb(out / "cloud.png", cloud_picture(cloud.points_world, cloud.colours))
-    size = np.ptp(cloud.points_world, axis=0)
-    extent = " x ".join(f"{value:.0f}" for value in size)
-    return f"{len(cloud.points_world)} points, {extent} {unit}"
+    extent = " x ".join(f"{value:.0f}" for value in np.ptp(cloud.points_world, axis=0))
+    return f"{len(cloud.points_world)} points, {extent} {sights.unit}"
 
 
 def merge(clouds: list[Cloud], voxel_mm: float) -> Cloud:
@@ -144,51 +100,15 @@ def merge(clouds: list[Cloud], voxel_mm: float) -> Cloud:
     return Cloud(mean(points), normal, np.rint(mean(colours)).astype(np.uint8), best)
 
 
-def _confidence(maps: dict[str, NDArray[Any]], prior: dict[str, NDArray[Any]]) -> FloatArray:
-    """Return (h, w): how sure the field is (opaque and thin); without a field, the prior's confidence."""
-    if "opacity" not in maps:
-        return np.nan_to_num(np.asarray(prior["confidence"], np.float32))
-    depth, spread = np.asarray(maps["depth_mm"], float), np.asarray(maps["depth_std_mm"], float)
-    with np.errstate(divide="ignore", invalid="ignore"):  # clear rays have no depth
-        return np.nan_to_num(np.asarray(maps["opacity"], float) / (1.0 + (spread / (0.02 * depth)) ** 2))
-
-
-def _usable(dataset: Scene, side: Side, name: str, depth_mm: FloatArray) -> BoolArray:
-    """Return (h, w): known depth inside eroded tissue, outside highlights and away from jumps."""
-    tissue, highlight = dataset.masks(side, name)
-    inside = cv2.erode(tissue.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0) > 0
-    filled = np.nan_to_num(depth_mm, nan=0.0).astype(np.float32)
-    kernel = np.ones((3, 3), np.uint8)
-    jump = (cv2.dilate(filled, kernel) - cv2.erode(filled, kernel)) > 0.05 * filled
-    return inside & ~highlight & np.isfinite(depth_mm) & ~jump
-
-
-def _view_cloud(
-    options: ExportOptions,
-    dataset: Scene,
-    placed: Poses | None,
-    view: tuple[Side, str],
-    depth_mm: FloatArray,
-    rgb: NDArray[np.uint8],
-    confidence: FloatArray,
-    usable: BoolArray,
-) -> tuple[Cloud, FloatArray]:
+def _view_cloud(options: CloudOptions, sight: Sight) -> tuple[Cloud, FloatArray]:
     """Return the points of one view in the world, and the footprint of its pixels, mm."""
-    camera = dataset.rig.camera(view[0])
-    normals = normals_from_depth(depth_mm, camera.matrix)
-    points = unproject(camera.matrix, pixel_grid(camera.width, camera.height), depth_mm)
-    cosine = -(normals * points).sum(-1) / np.linalg.norm(points, axis=-1)
     with np.errstate(invalid="ignore"):
-        chosen = usable & (cosine > np.cos(np.radians(options.cloud_max_angle)))
-    world_from_camera = placed.world_from(*view) if placed else np.eye(4)
+        front = sight.cosine > np.cos(np.radians(options.cloud_max_angle))
+    chosen = sight.plain & front & (sight.confidence >= options.cloud_min_confidence)
     cloud = Cloud(
-        transform(world_from_camera, points[chosen]),
-        normals[chosen] @ world_from_camera[:3, :3].T,
-        rgb[chosen],
-        confidence[chosen].astype(float),
+        transform(sight.world_from_camera, sight.points[chosen]),
+        sight.normals[chosen] @ sight.world_from_camera[:3, :3].T,
+        sight.rgb[chosen],
+        sight.confidence[chosen].astype(float),
     )
-    return cloud, depth_mm[chosen] / camera.fx
-
-
-READS = ("scene", "poses", "prior", "nerf", "render", "filter")
-STAGE = Stage("export", run, ExportOptions, READS, check=check)
+    return cloud, sight.depth_mm[chosen] / sight.camera.fx

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from monocular.colmap_sfm import read_colmap_model
 from utils.errors import InputError
 from utils.geometry import FloatArray, nearest_rotation
+from utils.images import without_ending
 from utils.types import Camera, Rig
 
 # LLFF's camera columns are (down, right, back); multiplied on the right they become (right, down, forward).
@@ -143,7 +144,7 @@ def _read_npz(path: Path, arrays: dict[str, FloatArray], names: Sequence[str]) -
             expected="names (n,), world_from_left (n, 4, 4) and, optionally, metric",
             do="write these keys with numpy.savez",
         )
-    given_names = [Path(str(name)).stem if "." in str(name) else str(name) for name in arrays["names"]]
+    given_names = [Path(without_ending(str(name))).name for name in arrays["names"]]
     poses = arrays["world_from_left"]
     if poses.shape != (len(given_names), 4, 4):
         raise InputError(

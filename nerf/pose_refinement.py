@@ -14,19 +14,26 @@ from nerf.views import View
 from utils.geometry import invert_rigid
 from utils.types import FloatArray, Poses
 
+# A direction that a path has less of, as a share of its length, is none; and a path of fewer frames has none.
+FLATTEST, FEWEST_FRAMES = 0.03, 12
+
 
 class PoseCorrections(nn.Module):
     """Corrects the cameras of training views.
 
     `of_frames` (f, 6) are turn (a rotation vector, radians) and shift (in units of the working distance) of each
-    frame's left camera in the world, about its own centre; their mean over the frames is taken off, for turning
-    and shifting all cameras changes nothing but the frame of the world. `of_rig` (6,) turns the right camera in
-    its place, then its place about the left camera: the baseline keeps its length, which gives all its unit.
+    frame's left camera in the world, about its own centre. `of_rig` (6,) turns the right camera in its place, then
+    its place about the left camera: the baseline keeps its length, which gives all its unit.
+
+    What images cannot tell is left as it was. A turn and shift that all cameras share is only another frame of the
+    world. And turns and shifts that grow in proportion to where a camera stands look like a shallower or deeper
+    surface (the bas-relief ambiguity: Belhumeur et al. 1999): left free, they drift until all depth is half a
+    percent off, where the poses had been right.
     """
 
-    base_left: Tensor
     left_from_camera: Tensor
     right: Tensor
+    ambiguous: Tensor
 
     def __init__(self, cameras: Cameras, views: list[View], reference_mm: float) -> None:
         super().__init__()
@@ -36,21 +43,36 @@ class PoseCorrections(nn.Module):
         self.register_buffer("right", torch.tensor([side == "right" for side, _ in views]), persistent=False)
         self.of_frames = nn.Parameter(torch.zeros(int(cameras.frame.max()) + 1, 6))
         self.of_rig = nn.Parameter(torch.zeros(6))
+        self.register_buffer("ambiguous", ambiguous(cameras, len(self.of_frames)), persistent=False)
 
     @property
-    def centred(self) -> Tensor:
-        """The corrections of the frames (f, 6), of mean zero."""
-        return self.of_frames - self.of_frames.mean(0)
+    def told(self) -> Tensor:
+        """The corrections of the frames (f, 6), without what images cannot tell."""
+        return self.of_frames - self.ambiguous @ (self.ambiguous.T @ self.of_frames)
 
     def forward(self) -> Cameras:
         """Return the corrected cameras, differentiable in their `world_from_camera`."""
-        left = corrected(self.cameras.world_from_left, self.centred[self.cameras.frame], self.reference_mm)
+        left = corrected(self.cameras.world_from_left, self.told[self.cameras.frame], self.reference_mm)
         between, rig = self.left_from_camera, self.of_rig
         seen = torch.cat([turn(rig[:3]) @ between[:, :, :3], (between[:, :, 3] @ turn(rig[3:]).T)[..., None]], -1)
         between = torch.where(self.right[:, None, None], seen, between)
         shift = (left[:, :, :3] @ between[:, :, 3:]) + left[:, :, 3:]
         world = torch.cat([left[:, :, :3] @ between[:, :, :3], shift], dim=-1)
         return replace(self.cameras, world_from_camera=world, world_from_left=left.detach())
+
+
+def ambiguous(cameras: Cameras, frames: int) -> Tensor:
+    """Return an orthonormal basis (f, up to 4) of what is the same for all frames, or linear in their places.
+
+    Few frames would have nothing left to be corrected: there only what is the same for all is in it.
+    """
+    even = torch.full((frames, 1), frames**-0.5, dtype=torch.double, device=cameras.frame.device)
+    if frames < FEWEST_FRAMES:
+        return even.float()
+    places = torch.zeros(frames, 3, dtype=torch.double, device=cameras.frame.device)
+    places[cameras.frame] = cameras.world_from_left[:, :, 3].double()
+    along, size, _ = torch.linalg.svd(places - places.mean(0), full_matrices=False)
+    return torch.cat([even, along[:, size > FLATTEST * size[0]]], dim=1).float()
 
 
 def turn(vector: Tensor) -> Tensor:
@@ -108,7 +130,7 @@ def corrected_poses(corrections: PoseCorrections, poses: Poses, frames: list[str
         poses: what they correct, of all frames of the sequence.
         frames: the trained ones, in the order of their numbers.
     """
-    learned = corrections.centred.detach().cpu().double().numpy()
+    learned = corrections.told.detach().cpu().double().numpy()
     order = np.argsort([poses.names.index(name) for name in frames])
     trained = np.array([float(poses.names.index(name)) for name in frames])
     everywhere = carry_over(trained[order], learned[order], np.arange(len(poses.names), dtype=float))

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nerf.guidance import TrainingDepth
 from nerf.images import RenderedImage, render_image
+from nerf.level_set import MESH_METHOD, write_level_set
 from nerf.middle import render_middle
 from nerf.trained import load_model, training_depth
 from nerf.views import View, cameras_of
@@ -38,6 +39,7 @@ class RenderOptions:
     render_middle: bool = option(
         False, "render the virtual camera half-way between the eyes too, for --ns_path (training frames)"
     )
+    mesh_method: str = option("tsdf", MESH_METHOD, choices=("tsdf", "density"))
     video_fps: int = option(12, "frames a second of the videos", affects_result=False)
 
 
@@ -98,6 +100,8 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
             render_middle(model, dataset, placed, (trained, unrefined), options.chunk, out)
         else:
             log.warning("render: --render_middle is left out: one eye, or poses without mm, has no middle")
+    if options.mesh_method == "density":
+        write_level_set(model, out)
     for side in sides:
         _video(out, side, names, options.video_fps)
     torch.cuda.empty_cache()

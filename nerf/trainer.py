@@ -29,8 +29,8 @@ from nerf.views import PixelPool
 DEPTH_LOSS_END = 0.1
 # Of Adam: a short memory of squares, for tables whose rows are seen now and then.
 BETAS, EPS = (0.9, 0.99), 1e-15
-# Of corrections of poses, in radians and working distances.
-POSE_RATE = 3e-4
+# Of corrections of poses, in radians and working distances. A rig was calibrated: what it learns comes slowly.
+POSE_RATE, RIG_RATE = 3e-4, 3e-5
 # What a refinement changes in the pool.
 REFINED = ("depth", "half_width", "sigma", "confidence")
 
@@ -59,7 +59,9 @@ class Trainer:
         self.poses = None
         if options.refine_poses:
             self.poses = PoseCorrections(self.device_pool.cameras, pool.views, model.shape.reference_mm)
-            groups.append({"params": list(self.poses.to(device).parameters()), "lr": POSE_RATE})
+            self.poses.to(device)
+            groups.append({"params": [self.poses.of_frames], "lr": POSE_RATE})
+            groups.append({"params": [self.poses.of_rig], "lr": RIG_RATE})
         if self.device.type == "cpu":
             self.optimiser: torch.optim.Optimizer = OnePassAdam(groups, BETAS, EPS)
         else:

@@ -27,6 +27,7 @@ class ExperimentOptions:
     only: str = option("", "run these stages alone, separated by commas")
     start: str = option("", "first stage to run", flag="from")
     until: str = option("", "last stage to run")
+    open_page: bool = option(False, "open the report page at the end, where there is a display", flag="open")
     no_reload: bool = option(False, "forget half-finished training instead of going on from its checkpoint")
 
 

@@ -34,6 +34,12 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.name))
 
 
+def without_ending(name: str) -> str:
+    """Return an image's name without its ending; a dot in a name that has none, `1.5`, is no ending."""
+    path = Path(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_ENDINGS else name
+
+
 def frame_name(path: Path, image_dir: str) -> tuple[str, int]:
     """Return the frame's name and how many columns were cut off on its left: `<frame>_<cut>` in `rectify`.
 
@@ -83,9 +89,10 @@ def _truncated_jpeg(path: Path) -> bool:
 
 
 def write_rgb(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an (h, w, 3) RGB or (h, w) grey uint8 image; the ending chooses the format."""
+    """Write an (h, w, 3) RGB, (h, w, 4) RGBA or (h, w) grey uint8 image; the ending chooses the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    swap = {(3,): cv2.COLOR_RGB2BGR, (4,): cv2.COLOR_RGBA2BGRA}
+    bgr = cv2.cvtColor(image, swap[image.shape[2:]]) if image.ndim == 3 else image
     # Encoded first and written by Python, whose errors say what is wrong (a full disk, rights).
     encoded, data = cv2.imencode(path.suffix, bgr)
     if not encoded:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial import cKDTree
 
 from tests.tiny import SIDES, STAGES, TEST_FRAME, Session, depth_tables
-from utils.artifacts import load_maps
+from utils.artifacts import load_maps, read_json
 from utils.images import read_map
 from utils.stages import read_stamp
 
@@ -45,6 +46,13 @@ def test_the_files_of_the_layout_are_there(whole: Session) -> None:
         "nerf/refinement2/left_1.npz",
         "render/left.mp4",
         "export/cloud.ply",
+        "export/mesh.ply",
+        "export/mesh.obj",
+        "export/mesh.mtl",
+        "export/texture_kd.png",
+        "export/texture_coverage.png",
+        "export/mesh.glb",
+        "export/mesh.json",
         "evaluation/per_frame.csv",
         "evaluation/table.md",
         "evaluation/table.tex",
@@ -64,6 +72,18 @@ def test_the_files_of_the_layout_are_there(whole: Session) -> None:
         assert all(value.shape[:2] == shape for value in maps.values())
         assert maps["depth_mm"].dtype == np.float32
     assert not (logs / "nerf" / "checkpoint.pt").exists()
+
+
+def test_a_mesh_cut_out_of_the_field_lies_where_the_fused_one_does(whole: Session, tmp_path: Path) -> None:
+    other = whole.until_prior(tmp_path)
+    shutil.copytree(whole.logs / "nerf", other.logs / "nerf")
+    assert other.run("--until", "export", "--mesh_method", "density") == 0
+    record = read_json(other.logs / "export" / "mesh.json")
+    assert "biased" in record["warning"]
+    meshes: Any = [trimesh.load(session.logs / "export" / "mesh.ply") for session in (whole, other)]
+    assert meshes[1].area == pytest.approx(meshes[0].area, rel=0.3)
+    distance, _ = cKDTree(meshes[0].vertices).query(meshes[1].vertices)
+    assert np.median(distance) < 1.5 * record["voxel_mm"]
 
 
 def test_the_metrics_have_the_keys_of_the_design(whole: Session) -> None:

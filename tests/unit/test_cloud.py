@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import trimesh
 
-from export import cloud as stage
-from export.cloud import Cloud, ExportOptions, merge
-from export.ply import write_cloud
+from export import stage
+from export.cloud import Cloud, merge
+from export.ply import write_ply
+from export.stage import ExportOptions
 from stereo_prior import scene as scene_stage
 from stereo_prior.scene import SceneOptions
 from tests.synthetic import Plane, parallel_rig, path, render, turn, world_from, write_dataset
@@ -45,7 +46,7 @@ class Folders:
         self.root = root
         rig = write_dataset(root / "data", parallel_rig(*SIZE), frames=frames, surface=PLANE)
         (root / "data" / "train.txt").write_text("".join(f"{k}.png\n" for k in range(1, frames + 1)))
-        for name in ("scene", "poses", "prior", "render", "filter", "out"):
+        for name in ("scene", "poses", "prior", "nerf", "render", "filter", "out"):
             (root / name).mkdir()
             write_json(root / name / "stamp.json", {"skipped": None})
         scene_stage.run(SceneOptions(datadir=str(root / "data")), out=root / "scene")
@@ -59,6 +60,7 @@ class Folders:
             for name, pose in zip(self.scene.names, left, strict=True):
                 seen = render(PLANE, rig.camera(side), world_from(rig, side, pose))
                 self._write(side, name, seen.depth_mm)
+        self.skip("nerf")
         if not rendered:
             self.skip("render")
             self.skip("filter")
@@ -68,10 +70,10 @@ class Folders:
         for file in (self.root / stage_name).glob("*.np*"):
             file.unlink()
 
-    def run(self, **options: float) -> str:
-        names = ("scene", "poses", "prior", "render", "filter")
+    def run(self, **options: Any) -> str:
+        names = ("scene", "poses", "prior", "nerf", "render", "filter")
         folders = {name: self.root / name for name in names}
-        return stage.run(ExportOptions(**options), out=self.root / "out", **folders)
+        return stage.run(ExportOptions(**{"no_mesh": True, **options}), out=self.root / "out", **folders)
 
     def points(self) -> FloatArray:
         return np.asarray(loaded(self.root / "out" / "cloud.ply").vertices, np.float64)
@@ -146,7 +148,7 @@ def test_a_ply_comes_back_from_another_program(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     points, normals = rng.normal(size=(50, 3)) * 40, rng.normal(size=(50, 3))
     colours, confidence = rng.integers(0, 255, (50, 3), dtype=np.uint8), rng.uniform(size=50)
-    write_cloud(tmp_path / "a.ply", points, normals, colours, confidence, ["unit mm", "frame world"])
+    write_ply(tmp_path / "a.ply", points, normals, colours, confidence, ["unit mm", "frame world"])
     found = loaded(tmp_path / "a.ply")
     np.testing.assert_allclose(found.vertices, points, rtol=1e-6)
     np.testing.assert_array_equal(np.asarray(found.colors)[:, :3], colours)

@@ -127,6 +127,12 @@ def test_npz_is_matched_by_name_and_says_itself_whether_it_is_metric(tmp_path: P
     assert not read_poses(tmp_path / "q.npz", NAMES, STEREO, tmp_path).metric
 
 
+def test_a_dot_in_a_name_of_an_npz_is_no_ending(tmp_path: Path) -> None:
+    np.savez(tmp_path / "p.npz", names=np.array(["0.5", "1.5.png"]), world_from_left=poses()[:2])
+    found = read_poses(tmp_path / "p.npz", ("0.5", "1.5"), STEREO, tmp_path)
+    np.testing.assert_allclose(found.sfm_from_left, poses()[:2], atol=1e-12)
+
+
 def quaternion(rotation: FloatArray) -> FloatArray:
     """Return (w, x, y, z) of a rotation below 180 degrees."""
     w = np.sqrt(1 + np.trace(rotation)) / 2

@@ -10,6 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from nerf.pose_refinement import PoseCorrections, carry_over, corrected_poses, turn
+from nerf.rays import Cameras
 from tests.unit.test_compiled_step import composites_in_double_precision as composites_in_double_precision
 from tests.unit.test_compiled_step import pool, trainer
 from utils.types import Poses
@@ -81,6 +82,21 @@ def test_the_baseline_keeps_its_length_and_the_cameras_their_mean() -> None:
     torch.testing.assert_close(after[:frames].mean(0), before[:frames].mean(0), atol=1e-4, rtol=0)
     rotations = found.world_from_camera[:, :, :3]
     torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand(6, 3, 3), atol=1e-5, rtol=0)
+
+
+def test_what_images_cannot_tell_is_left_alone() -> None:
+    some = trainer().pool.cameras
+    angle = torch.linspace(0, 4, 14)
+    left = some.world_from_left[:1].repeat(14, 1, 1)
+    left[:, :, 3] = torch.stack([angle, torch.sin(angle), torch.cos(angle)], dim=1)
+    cameras = Cameras(some.intrinsics[:1].repeat(14, 1), left, left, torch.arange(14))
+    one = moved(PoseCorrections(cameras, [("left", str(number)) for number in range(14)], 80.0))
+    places = left[:, :, 3] - left[:, :, 3].mean(0)
+    with torch.no_grad():
+        own = one.told.clone()
+        one.of_frames.add_(0.3 + places @ torch.randn(3, 6, generator=torch.Generator().manual_seed(0)))
+        torch.testing.assert_close(one.told, own, atol=1e-5, rtol=0)
+    assert float(own.norm()) > 0.5 * 0.004 * (6 * 14) ** 0.5
 
 
 def test_written_poses_are_those_of_the_training() -> None:

@@ -1,0 +1,81 @@
+"""Read the vertices and triangles of binary PLY files, such as the stage `export` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import InputError
+
+_KINDS = {
+    **dict.fromkeys(("char", "int8"), "<i1"),
+    **dict.fromkeys(("uchar", "uint8"), "<u1"),
+    **dict.fromkeys(("short", "int16"), "<i2"),
+    **dict.fromkeys(("ushort", "uint16"), "<u2"),
+    **dict.fromkeys(("int", "int32"), "<i4"),
+    **dict.fromkeys(("uint", "uint32"), "<u4"),
+    **dict.fromkeys(("float", "float32"), "<f4"),
+    **dict.fromkeys(("double", "float64"), "<f8"),
+}
+
+
+def read_ply(path: Path) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64] | None]:
+    """Return the vertex properties by name, each (n,), and the triangles (m, 3), None where there are no faces.
+
+    Raises:
+        InputError: a file of another kind: text, big-endian, cut off, or with faces of more than three corners.
+    """
+    with open(path, "rb") as file:
+        elements = _header(file, path)
+        vertices: dict[str, NDArray[np.generic]] = {}
+        faces: NDArray[np.int64] | None = None
+        for name, count, fields in elements:
+            rows = _rows(file, path, np.dtype(fields), count)
+            if name == "vertex":
+                vertices = {key: rows[key] for key in rows.dtype.names or ()}
+            elif name == "face" and count:
+                if not (rows["corners"] == 3).all():
+                    raise _strange(path, "faces of other than three corners")
+                faces = rows["indices"].astype(np.int64)
+    if not {"x", "y", "z"} <= set(vertices):
+        raise _strange(path, "no vertices")
+    return vertices, faces
+
+
+def _header(file: BinaryIO, path: Path) -> list[tuple[str, int, list[tuple[str, ...] | tuple[str, str, int]]]]:
+    """Return (name, count, fields) of every element; the list of a face is three indices."""
+    if file.readline().strip() != b"ply" or file.readline().split()[:2] != [b"format", b"binary_little_endian"]:
+        raise _strange(path, "no binary little-endian PLY")
+    elements: list[tuple[str, int, list[tuple[str, ...] | tuple[str, str, int]]]] = []
+    while (line := file.readline()).strip() != b"end_header":
+        words = line.decode("ascii", "replace").split()
+        if not line:
+            raise _strange(path, "a header without an end")
+        if words[:1] == ["element"]:
+            elements.append((words[1], int(words[2]), []))
+        elif words[:2] == ["property", "list"] and elements[-1][0] == "face":
+            elements[-1][2].extend([("corners", _KINDS[words[2]]), ("indices", _KINDS[words[3]], 3)])
+        elif words[:1] == ["property"]:
+            if words[1] not in _KINDS:
+                raise _strange(path, f"a property {' '.join(words[1:])}")
+            elements[-1][2].append((words[2], _KINDS[words[1]]))
+    return elements
+
+
+def _rows(file: BinaryIO, path: Path, kind: np.dtype[np.void], count: int) -> NDArray[np.void]:
+    content = file.read(count * kind.itemsize)
+    if len(content) < count * kind.itemsize:
+        raise _strange(path, "fewer bytes than its header says")
+    return np.frombuffer(content, kind)
+
+
+def _strange(path: Path, found: str) -> InputError:
+    return InputError(
+        f"{path} cannot be read",
+        found=found,
+        expected="a binary little-endian PLY of vertices and triangles",
+        do="run the stage `export` again",
+    )
