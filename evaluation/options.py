@@ -15,6 +15,11 @@ class EvaluationOptions:
     image_dir: str = option("images", "folder of the images of each eye: images or rectify")
     depth_png_mm: float | None = option(None, "mm per unit of 16-bit truth depth PNGs")
     disparity_png_px: float | None = option(None, "px per unit of truth disparity PNGs")
+    truth_mesh: str | None = option(
+        None,
+        "true surface, mm, in the world of <datadir>/truth_poses.npz: PLY, OBJ, STL or OFF "
+        "(default: truth_mesh.ply in the dataset, if there is one)",
+    )
     lpips_heads: str | None = option(
         None, "file of LPIPS' linear heads for AlexNet, v0.1 (default: from an installed `lpips`)"
     )

@@ -1,4 +1,4 @@
-"""The stage `evaluation`: score priors, renders and filtered depth against the dataset, and write the tables."""
+"""The stage `evaluation`: score priors, renders, filtered depth and the mesh; write the tables."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation import truth
+from evaluation import mesh_truth, truth
 from evaluation.lpips import SMALLEST_PX, Lpips, find_weights, load_lpips
+from evaluation.mesh_scores import score_mesh
 from evaluation.options import EvaluationOptions as EvaluationOptions
 from evaluation.report import write_report
 from evaluation.scores import (
     DEPTH_FOLDERS,
     DEPTH_KEYS,
     RGB_KEYS,
+    ReadTruth,
     Row,
     View,
     aggregate,
@@ -32,7 +34,7 @@ from evaluation.scores import (
 from evaluation.tables import latex_table, markdown_table
 from utils.artifacts import read_json, write_json
 from utils.errors import NotApplicable
-from utils.scene import POSES, Scene
+from utils.scene import POSES, Scene, load_poses
 from utils.stages import Stage, peak_memory_mb, read_stamp
 from utils.types import ARBITRARY_UNITS, Side
 
@@ -50,18 +52,20 @@ _TRUTH_CACHE_BYTES = 256_000_000
 
 
 def check(options: EvaluationOptions) -> None:
-    """Raise InputError for truth that cannot be scored against and for wrong LPIPS paths, from headers."""
+    """Raise InputError for truth that cannot be scored against and for wrong LPIPS paths."""
     truth.check(options)
     if not options.demo:
+        mesh_truth.check(options)
         find_weights(options.lpips_heads, options.lpips_backbone)
 
 
 def files(options: EvaluationOptions) -> list[Path]:
-    """Return the files outside the run that the scores depend on: truth maps, weights of LPIPS."""
+    """Return the files outside the run that the scores depend on: truth maps and mesh, weights of LPIPS."""
     if options.demo:
         return []
     weights, _ = find_weights(options.lpips_heads, options.lpips_backbone)
-    return truth.files(options) + ([weights.heads, weights.backbone] if weights else [])
+    true_files = truth.files(options) + mesh_truth.files(options)
+    return true_files + ([weights.heads, weights.backbone] if weights else [])
 
 
 def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -> str:
@@ -71,8 +75,8 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
         options: where the truth lies and in which unit.
         out: folder to write into.
         scene: folder of the stage `scene`.
-        inputs: folders of the other stages by name; `prior`, `render` and `filter` are scored where they were
-            made, `poses` is reported, and the stamps of all tell runtime and memory.
+        inputs: folders of the other stages by name; `prior`, `render`, `filter` and the mesh of `export` are
+            scored where they were made, `poses` is reported, and the stamps of all tell runtime and memory.
 
     Raises:
         NotApplicable: with `--demo`.
@@ -87,11 +91,16 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     metrics: dict[str, Any] = {"metric": _is_metric(report, loaded), "protocol": PROTOCOL}
     if not metrics["metric"]:
         notes.insert(0, f"lengths are in {ARBITRARY_UNITS}: raw depth is not scored, median_scaled is")
-    rows = _depth(options, loaded, folders, notes, metric=metrics["metric"])
+    read_truth = _truth_reader(options, loaded)
+    rows = _depth(options, loaded, folders, read_truth, notes, metric=metrics["metric"])
     rgb_rows, lpips_note = _rgb(options, loaded, folders, notes)
     rows += rgb_rows
     metrics |= aggregate(rows)
     _set_sources_apart(metrics)
+    if "export" in folders:
+        poses = load_poses(folders["poses"], folders.get("nerf")) if "poses" in folders else None
+        mesh = score_mesh(options, loaded, poses, folders["export"], read_truth, notes)
+        metrics |= {"mesh": mesh} if mesh else {}
     if report:
         metrics["poses"] = {key: report[key] for key in _POSE_KEYS if _is_plain(report.get(key))}
         notes.append(str(report.get("test_poses") or _TEST_POSES))
@@ -148,8 +157,26 @@ def _is_plain(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
+def _truth_reader(options: EvaluationOptions, scene: Scene) -> ReadTruth:
+    """Return what reads the truth of an eye and frame, and keeps as many maps as memory allows."""
+    pixels = scene.rig.left.width * scene.rig.left.height
+    lenses = functools.cache(lambda: truth.load_lenses(scene.folder))
+
+    @functools.lru_cache(maxsize=max(1, _TRUTH_CACHE_BYTES // (4 * pixels)))
+    def read_truth(side: Side, name: str) -> NDArray[np.float32] | None:
+        return truth.read_truth(options, scene, lenses(), side, name)
+
+    return read_truth
+
+
 def _depth(
-    options: EvaluationOptions, scene: Scene, folders: Mapping[str, Path], notes: list[str], *, metric: bool
+    options: EvaluationOptions,
+    scene: Scene,
+    folders: Mapping[str, Path],
+    read_truth: ReadTruth,
+    notes: list[str],
+    *,
+    metric: bool,
 ) -> list[Row]:
     """Score depth where there is truth; say in `notes` what was not scored and the ratio of each method."""
     datadir = Path(options.datadir)
@@ -160,13 +187,6 @@ def _depth(
     if not views:
         notes.append("no truth depth or disparity of a frame in train or test: depth is not scored")
         return []
-    lenses = truth.load_lenses(scene.folder)
-    pixels = scene.rig.left.width * scene.rig.left.height
-
-    @functools.lru_cache(maxsize=max(1, _TRUTH_CACHE_BYTES // (4 * pixels)))
-    def read_truth(side: Side, name: str) -> NDArray[np.float32] | None:
-        return truth.read_truth(options, scene, lenses, side, name)
-
     methods = stereo_sources(folders)
     methods |= {method: folders[stage] for method, stage in DEPTH_FOLDERS.items() if stage in folders}
     scores = score_depth(views, scene, methods, read_truth, metric=metric)
@@ -253,6 +273,9 @@ def summary(metrics: Mapping[str, Any]) -> str:
         if "psnr" in colour:
             parts.append(f"PSNR {colour['psnr']:.2f} dB ({split}, left tissue)")
             break
+    mesh = metrics.get("mesh", {}).get("raw", {})
+    if "chamfer_mm" in mesh:
+        parts.append(f"mesh Chamfer {mesh['chamfer_mm']:.3f} mm, F-score {mesh['f_score_1mm']:.4f} at 1 mm")
     if not metrics["metric"]:
         parts.append(ARBITRARY_UNITS)
     return ", ".join(parts) or "nothing to score: neither truth nor renders"

@@ -34,6 +34,18 @@ _RGB_COLUMNS = {
     "lpips": ("LPIPS", "{:.4f}"),
     "n_frames": ("frames", "{:d}"),
 }
+_MESH_COLUMNS = {
+    **{
+        f"{name}_{kind}_mm": (f"{name} {words} (mm)", "{:.3f}")
+        for name in ("accuracy", "completeness")
+        for kind, words in (("mean", "mean"), ("median", "median"), ("p95", "95 %"))
+    },
+    "chamfer_mm": ("Chamfer (mm)", "{:.3f}"),
+    **{f"f_score_{limit}mm": (f"F at {limit} mm", "{:.4f}") for limit in ("0.25", "0.5", "1", "2")},
+    "normal_consistency": ("normals", "{:.4f}"),
+    "icp_rotation_degrees": ("turned (degrees)", "{:.3f}"),
+    "icp_shift_mm": ("shifted (mm)", "{:.3f}"),
+}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -91,9 +103,11 @@ def blocks(metrics: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[s
     """Return (title, heads, rows) of the tables that have rows; absent columns are left out."""
     depth = [(words, values) for words, values in depth_rows(metrics)]
     rgb = [(words, values) for words, values in rgb_rows(metrics)]
+    mesh = [([name], values) for name, values in metrics.get("mesh", {}).items()]
     blocks = []
     for title, heads, rows, columns in (
         ("Depth on tissue", ["method", "split", "eye", "alignment"], depth, _DEPTH_COLUMNS),
+        ("Mesh against the true surface", ["alignment"], mesh, _MESH_COLUMNS),
         ("Colour of renders", ["split", "eye", "region"], rgb, _RGB_COLUMNS),
     ):
         used = {key: column for key, column in columns.items() if any(key in values for _, values in rows)}
@@ -186,6 +200,8 @@ def format_console_table(metrics: Mapping[str, Any]) -> str:
         ]
         lines += _console_depth(metrics)
         lines += [""]
+    if "mesh" in metrics:
+        lines += [*_console_mesh(metrics["mesh"]), ""]
     if "rgb" in metrics:
         lines += [
             f"{'Colour':25}|{'PSNR, dB':^32}|{'tissue':^18}",
@@ -212,6 +228,23 @@ def _console_depth(metrics: Mapping[str, Any]) -> Iterator[str]:
                     f"{_number(raw, 'rmse', '.3f'):>9}{_number(raw, 'a1', '.4f'):>9}{covered:>10.1%}  "
                     f"|{_number(scaled, 'abs_rel', '.4f'):>9}{_number(scaled, 'rmse', '.3f'):>9}"
                 )
+
+
+def _console_mesh(mesh: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    yield f"{'Mesh':6}|{'accuracy, mm':^22}|{'completeness, mm':^22}|{'':9}|{'F-score at':^24}|"
+    distances = f"{'mean':>7}{'median':>8}{'95 %':>6} "
+    yield f"{'':6}|{distances}|{distances}| Chamfer |{'0.5 mm':>7}{'1 mm':>8}{'2 mm':>8} | normals"
+    for name, values in mesh.items():
+        cells = [
+            f"{_number(values, f'{kind}_mean_mm', '.3f'):>7}{_number(values, f'{kind}_median_mm', '.3f'):>8}"
+            f"{_number(values, f'{kind}_p95_mm', '.2f'):>6} "
+            for kind in ("accuracy", "completeness")
+        ]
+        f_scores = "".join(f"{_number(values, f'f_score_{limit}mm', '.4f'):>8}" for limit in ("0.5", "1", "2"))
+        yield (
+            f"{name:6}|{cells[0]}|{cells[1]}|{_number(values, 'chamfer_mm', '.3f'):>8} |{f_scores[1:]} "
+            f"|{_number(values, 'normal_consistency', '.4f'):>8}"
+        )
 
 
 def _console_rgb(metrics: Mapping[str, Any]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from utils.errors import InputError
+from utils.phantom_mesh import write_truth_mesh
 from utils.phantom_render import Eye, Picture, render
 from utils.phantom_rig import Rig, make_exposure, make_path, make_rig
 from utils.phantom_surface import Organ, make_organ
@@ -86,7 +87,9 @@ def make_phantom(folder: Path, options: PhantomOptions) -> None:
     rng = np.random.default_rng([options.phantom_seed, 2])
     world_from_left = make_path(rig, options.phantom_frames, rng)
     exposure = make_exposure(options.phantom_frames, rng)
-    _write_views(partial, options, rig, organ, world_from_left, exposure)
+    eyes = [_eyes(options, rig, pose) for pose in world_from_left]
+    _write_views(partial, options, organ, eyes, exposure)
+    write_truth_mesh(partial / "truth_mesh.ply", organ, [eye for pair in eyes for eye in pair])
     write_calibration(partial / "calib.yaml", rig, options.phantom_width, options.phantom_height)
     names = [str(i + 1) for i in range(options.phantom_frames)]
     np.savez(
@@ -132,27 +135,33 @@ def held_out(names: list[str]) -> list[str]:
     return chosen or [names[len(names) // 2]] * (len(names) >= 3)
 
 
-def _write_views(
-    partial: Path,
-    options: PhantomOptions,
-    rig: Rig,
-    organ: Organ,
-    world_from_left: FloatArray,
-    exposure: FloatArray,
-) -> None:
-    """Render and write both eyes of every frame, one eye a thread."""
-
-    def view(frame: int, side: int) -> None:
-        eye = Eye(
-            camera=(rig.camera_left, rig.camera_right)[side],
-            world_from_camera=world_from_left[frame] @ (np.eye(4), np.linalg.inv(rig.right_from_left))[side],
-            lamp_world=world_from_left[frame, :3, :3] @ rig.lamp_left + world_from_left[frame, :3, 3],
+def _eyes(options: PhantomOptions, rig: Rig, world_from_left: FloatArray) -> list[Eye]:
+    """Return the left and the right eye of one frame."""
+    return [
+        Eye(
+            camera=camera,
+            world_from_camera=world_from_left @ left_from_camera,
+            lamp_world=world_from_left[:3, :3] @ rig.lamp_left + world_from_left[:3, 3],
             width=options.phantom_width,
             height=options.phantom_height,
             distance_mm=rig.distance_mm,
         )
+        for camera, left_from_camera in (
+            (rig.camera_left, np.eye(4)),
+            (rig.camera_right, np.linalg.inv(rig.right_from_left)),
+        )
+    ]
+
+
+def _write_views(
+    partial: Path, options: PhantomOptions, organ: Organ, eyes: list[list[Eye]], exposure: FloatArray
+) -> None:
+    """Render and write both eyes of every frame, one eye a thread."""
+
+    def view(frame: int, side: int) -> None:
         rng = np.random.default_rng([options.phantom_seed, 3, frame, side])
-        write_picture(partial, str(frame + 1), "lr"[side], render(organ, eye, exposure[frame], rng))
+        picture = render(organ, eyes[frame][side], exposure[frame], rng)
+        write_picture(partial, str(frame + 1), "lr"[side], picture)
 
     with ThreadPoolExecutor(2) as pool:
         for frame in tqdm(range(len(exposure)), desc="phantom", unit="frame"):

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from evaluation.mesh_truth import true_depth
+from evaluation.surfaces import read_mesh
 from utils.errors import InputError
 from utils.phantom import PhantomOptions, held_out, main, make_phantom
 from utils.phantom_rig import make_exposure, make_path, make_rig
-from utils.types import FloatArray
+from utils.types import Camera, FloatArray
 
 WIDTH, HEIGHT, FRAMES = 96, 80, 5
 
@@ -162,6 +164,29 @@ def test_poses_are_rigid_and_the_right_eye_follows_the_rig(scene: Path) -> None:
         assert poses[key].dtype == np.float64
         np.testing.assert_allclose(np.linalg.det(poses[key][:, :3, :3]), 1)
     assert poses["exposure"].shape == (FRAMES,)
+
+
+def test_the_true_mesh_lies_on_the_true_depth_and_has_hidden_parts(scene: Path) -> None:
+    mesh, poses, rig = (
+        read_mesh(scene / "truth_mesh.ply"), np.load(scene / "truth_poses.npz"), read_calibration(scene)
+    )  # fmt: skip
+    assert (scene / "truth_mesh.ply").stat().st_size < 10e6
+    for side, eye in (("l", "left"), ("r", "right")):
+        matrix = rig["M1" if side == "l" else "M2"]
+        camera = Camera(matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], WIDTH, HEIGHT)
+        for frame in (0, FRAMES - 1):
+            drawn_mm, _ = true_depth(mesh, camera, poses[f"world_from_{eye}"][frame])
+            depth_mm = read_depth_mm(scene, side, str(frame + 1))
+            known = np.isfinite(depth_mm)
+            assert np.isfinite(drawn_mm[known]).all()
+            filled = np.nan_to_num(depth_mm).astype(np.float32)
+            jump = cv2.dilate(filled, np.ones((3, 3))) - cv2.erode(filled, np.ones((3, 3))) > 0.03 * filled
+            difference = np.abs(drawn_mm - depth_mm)[known & ~jump]
+            assert difference.max() < (0.1 if scene.name == "parallel" else 0.3)
+            assert np.median(difference) < 0.01
+    corners = mesh.vertices[mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert 0.001 < np.mean(normals[:, 2] > 0) < 0.2, "flanks hang over; the rest faces the endoscope"
 
 
 def test_pictures_are_mostly_well_lit_tissue(scene: Path) -> None:

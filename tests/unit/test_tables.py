@@ -53,6 +53,15 @@ def full_metrics() -> dict[str, Any]:
     }
 
 
+def mesh(accuracy_mm: float) -> dict[str, float]:
+    distances = {"mean": accuracy_mm, "median": 0.205, "p95": 1.111}
+    values = {
+        f"{name}_{kind}_mm": value for name in ("accuracy", "completeness") for kind, value in distances.items()
+    }
+    values |= {f"f_score_{limit}mm": 0.9 for limit in ("0.25", "0.5", "1", "2")}
+    return values | {"chamfer_mm": 0.333, "normal_consistency": 0.97, "n_mesh_points": 9, "n_truth_points": 8}
+
+
 def bare_metrics() -> dict[str, Any]:
     return {
         "metric": False,
@@ -139,6 +148,33 @@ def test_latex_escapes_and_has_matching_columns() -> None:
         if not line.startswith("%"):
             assert "%" not in line.replace(r"\%", "")
             assert "_" not in line.replace(r"\_", "")
+
+
+def test_a_mesh_has_a_row_for_each_alignment() -> None:
+    icp = mesh(123.456) | {"icp_rotation_degrees": 0.21, "icp_shift_mm": 0.17}
+    metrics = full_metrics() | {"mesh": {"raw": mesh(0.299), "icp": icp}}
+    table = markdown_table(metrics)
+    assert "| raw | 0.299 | 0.205 | 1.111 | 0.299 | 0.205 | 1.111 | 0.333 | 0.9000 |" in table
+    assert "| – | – |\n| icp | 123.456 |" in table
+    assert "| 0.9700 | 0.210 | 0.170 |" in table
+    assert r"Mesh against the true surface" in latex_table(metrics)
+    console = format_console_table(metrics).splitlines()
+    assert max(len(line) for line in console) <= CONSOLE_WIDTH
+    rows = [line for line in console if line.startswith(("raw  ", "icp  "))]
+    heads = [line for line in console if "Chamfer" in line and "normals" in line]
+    assert {line.count("|") for line in rows + heads} == {5}
+    assert [index for index, letter in enumerate(heads[0]) if letter == "|"] == [
+        index for index, letter in enumerate(rows[1]) if letter == "|"
+    ]
+
+
+def test_a_mesh_that_missed_the_truth_has_no_distances() -> None:
+    metrics = full_metrics() | {"mesh": {"raw": {"f_score_1mm": 0.0, "n_mesh_points": 0, "n_truth_points": 8}}}
+    for table in (markdown_table(metrics), format_console_table(metrics)):
+        row = next(line for line in table.splitlines() if line.lstrip("| ").startswith("raw "))
+        assert "0.0000" in row
+    assert "accuracy mean" not in markdown_table(metrics)
+    assert "Chamfer (mm)" not in markdown_table(metrics)
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=300), st.floats(0, 1e6))
