@@ -11,7 +11,7 @@ import numpy as np
 from evaluation import stage
 from evaluation.options import EvaluationOptions
 from evaluation.report_run import Run, read_run
-from export.ply import write_cloud
+from export.ply import write_ply
 from utils.artifacts import save_maps, write_json
 from utils.geometry import rigid
 from utils.images import write_rgb
@@ -94,7 +94,7 @@ class Example:
         normals = np.tile([0.0, 0.0, -1.0], (count, 1))
         colours = rng.integers(0, 255, (count, 3), dtype=np.uint8)
         (self.logs / "export").mkdir(exist_ok=True)
-        write_cloud(self.logs / "export" / "cloud.ply", points, normals, colours, rng.uniform(0, 1, count), [])
+        write_ply(self.logs / "export" / "cloud.ply", points, normals, colours, rng.uniform(0, 1, count), [])
 
     def skip(self, *names: str, reason: str) -> None:
         for name in names:
