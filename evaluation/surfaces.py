@@ -123,7 +123,7 @@ def read_mesh(path: Path, flag: str = "") -> Mesh:
         flag: the option that names it, for messages.
 
     Raises:
-        InputError: no such file, another format, no triangles, numbers that are not finite, or trimesh is missing.
+        InputError: no such file, another format, no triangles, or numbers that are not finite.
     """
     named = f"{flag} {path}".strip()
     if not path.is_file() or path.suffix.lower() not in ENDINGS:
@@ -133,15 +133,8 @@ def read_mesh(path: Path, flag: str = "") -> Mesh:
             expected=f"a file ending in {', '.join(ENDINGS)}",
             do="correct the path, or write the mesh in one of these formats",
         )
-    try:
-        import trimesh
-    except ImportError as error:
-        raise InputError(
-            f"{named} cannot be read",
-            found="the package trimesh is not installed",
-            expected="trimesh, which reads meshes",
-            do="`pip install trimesh`, or take the mesh away",
-        ) from error
+    import trimesh
+
     try:
         read: Any = trimesh.load(path, force="mesh", process=False)
         mesh = Mesh(np.asarray(read.vertices, np.float64), np.asarray(read.faces, np.int64))
