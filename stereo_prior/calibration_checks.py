@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 
 from stereo_prior.calibration import Calibration
+from utils.axes import VERGED_DEGREES, axes_meeting
 from utils.errors import InputError
-from utils.geometry import invert_rigid, nearest_rotation, rigid, rotation_angle_degrees
+from utils.geometry import nearest_rotation, rigid, rotation_angle_degrees
 from utils.types import FloatArray, Side
 
 log = logging.getLogger("specula")
 
 ORTHONORMAL_TOLERANCE = 0.05  # Frobenius; two printed digits stay below 0.015
-VERGED_DEGREES = 3.0  # below, axes are nearly parallel and may diverge a little
 SMALLEST_BASELINE_MM = 0.5
 LARGEST_BASELINE_MM = 2000.0
 OFF_CENTRE = 0.35  # share of the size by which a principal point may lie off the centre
@@ -39,36 +39,6 @@ class Finding:
         """Return the finding as one line of text."""
         rest = f"; {self.do}" if self.do and self.level != "ok" else ""
         return f"[{self.level}] {self.what}: {self.found} (expected: {self.expected}){rest}"
-
-
-@dataclass(frozen=True)
-class AxesMeeting:
-    """Where two optical axes come closest: z-depth along each axis (mm, negative behind) and the gap there."""
-
-    along_left_mm: float
-    along_right_mm: float
-    gap_mm: float
-    vergence_degrees: float
-
-    @property
-    def in_front(self) -> bool:
-        """Whether the point lies in front of both eyes."""
-        return self.along_left_mm > 0 and self.along_right_mm > 0
-
-
-def axes_meeting(right_from_left: FloatArray) -> AxesMeeting:
-    """Return where the optical axes of a rig come closest; infinitely far for parallel axes."""
-    left_from_right = invert_rigid(right_from_left)
-    axis, centre_mm = left_from_right[:3, 2], left_from_right[:3, 3]
-    normal = np.cross([0.0, 0.0, 1.0], axis)
-    sine = float(np.linalg.norm(normal))
-    degrees = float(np.degrees(np.arctan2(sine, axis[2])))
-    if sine < 1e-9:
-        return AxesMeeting(np.inf, np.inf, float(np.hypot(*centre_mm[:2])), degrees)
-    # s e_z + gap = c + u axis, with the gap along the common normal
-    along_left = float(np.cross(centre_mm, axis) @ normal) / sine**2
-    along_right = float(np.cross(centre_mm, [0.0, 0.0, 1.0]) @ normal) / sine**2
-    return AxesMeeting(along_left, along_right, abs(float(centre_mm @ normal)) / sine, degrees)
 
 
 def check_calibration(

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stereo_prior.calibration import Calibration, CalibrationFlags, Intrinsics, read_calibration
-from stereo_prior.calibration_checks import Finding, axes_meeting, check_calibration, raise_refusals
+from stereo_prior.calibration_checks import Finding, check_calibration, raise_refusals
 from tests.synthetic import parallel_rig, reference_flags, turn, verged_rig
+from utils.axes import axes_meeting
 from utils.errors import InputError
 from utils.geometry import nearest_rotation, rigid
 from utils.types import FloatArray, Rig, Side
