@@ -35,7 +35,7 @@ from utils.pose_lists import FORMATS, read_pose_list
 from utils.scene import Scene, load_poses
 from utils.stages import read_stamp
 from utils.types import Poses
-from utils.visibility import SAME_SURFACE, Sight, coverage
+from utils.visibility import SAME_SURFACE, DepthView, coverage
 
 PATHS = ("between", "along", "spiral")
 RECORD = "views.json"
@@ -63,7 +63,7 @@ class Field:
     placed: Poses
     model: SceneModel
     guides: tuple[TrainingDepth, TrainingDepth]
-    seen: list[Sight]
+    seen: list[DepthView]
 
 
 def render_trajectory(run: Path, request: Request) -> str:
@@ -157,7 +157,7 @@ def _load_field(run: Path, dataset: Scene, placed: Poses, device: str) -> Field:
         maps = load_maps(run / "render", side, name)
         tissue, _ = dataset.masks(side, name)
         depth = np.where(tissue & (maps["opacity"] >= OPAQUE), maps["depth_mm"], np.nan)
-        seen.append(Sight(dataset.rig.camera(side), placed.world_from(side, name), depth))
+        seen.append(DepthView(dataset.rig.camera(side), placed.world_from(side, name), depth))
     guides = (TrainingDepth(dataset, placed, refined), TrainingDepth(dataset, placed, unrefined))
     return Field(dataset, placed, model, guides, seen)
 
@@ -210,7 +210,7 @@ def _view(field: Field, stop: Stop, chunk: int) -> Maps:
         chunk,
     )
     depth = np.where(image.opacity >= OPAQUE, image.depth_mm, np.nan).astype(np.float32)
-    count = coverage(Sight(stop.camera, stop.world_from_camera, depth), field.seen)
+    count = coverage(DepthView(stop.camera, stop.world_from_camera, depth), field.seen)
     return {
         "rgb": image.rgb,
         "depth_mm": depth,

@@ -18,7 +18,7 @@ SAME_SURFACE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Sight:
+class DepthView:
     """What a camera sees: `world_from_camera` (4, 4) mm and z-depth (h, w) mm, NaN where it sees no surface."""
 
     camera: Camera
@@ -26,7 +26,7 @@ class Sight:
     depth_mm: FloatArray
 
 
-def seen_by(target: Sight, witness: Sight, tolerance: float = SAME_SURFACE) -> BoolArray:
+def seen_by(target: DepthView, witness: DepthView, tolerance: float = SAME_SURFACE) -> BoolArray:
     """Return (h, w) of the target: its surface is inside the witness's image, and nothing hides it there.
 
     A point counts where the witness's depth at its pixel differs by less than `tolerance` of the point's z-depth:
@@ -44,7 +44,9 @@ def seen_by(target: Sight, witness: Sight, tolerance: float = SAME_SURFACE) -> B
         return np.asarray(inside & (z > 0) & (np.abs(found - z) < tolerance * z))
 
 
-def coverage(target: Sight, witnesses: Iterable[Sight], tolerance: float = SAME_SURFACE) -> NDArray[np.uint16]:
+def coverage(
+    target: DepthView, witnesses: Iterable[DepthView], tolerance: float = SAME_SURFACE
+) -> NDArray[np.uint16]:
     """Return (h, w): how many of the witnesses have seen the target's surface; 0 where it has none."""
     count = np.zeros(target.depth_mm.shape, np.uint16)
     for witness in witnesses:

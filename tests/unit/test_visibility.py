@@ -7,19 +7,19 @@ import numpy as np
 from tests.synthetic import Nearest, Plane, Sphere, parallel_rig, render
 from utils.geometry import pixel_grid, project, rigid, unproject
 from utils.types import FloatArray
-from utils.visibility import Sight, coverage, seen_by
+from utils.visibility import DepthView, coverage, seen_by
 
 CAMERA = parallel_rig(96, 80).left
 WALL = Plane((0.0, 0.0, 1.0), 80.0)
 BALL = Sphere((0.0, 0.0, 40.0), 5.0)
 
 
-def sight(surface: Nearest | Plane, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Sight:
+def sight(surface: Nearest | Plane, shift_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> DepthView:
     pose = rigid(np.eye(3), np.array(shift_mm))
-    return Sight(CAMERA, pose, render(surface, CAMERA, pose).depth_mm.astype(np.float32))
+    return DepthView(CAMERA, pose, render(surface, CAMERA, pose).depth_mm.astype(np.float32))
 
 
-def hidden_exactly(target: Sight, centre_world: FloatArray, eye: FloatArray, radius_mm: float) -> FloatArray:
+def hidden_exactly(target: DepthView, centre_world: FloatArray, eye: FloatArray, radius_mm: float) -> FloatArray:
     """Return (h, w): the segment from a point of the target to an eye passes through the ball."""
     points = unproject(CAMERA.matrix, pixel_grid(CAMERA.width, CAMERA.height), target.depth_mm)
     points = points + target.world_from_camera[:3, 3]
@@ -57,14 +57,14 @@ def test_what_a_ball_hides_is_not_seen() -> None:
 
 def test_a_camera_that_looks_away_sees_nothing() -> None:
     target = sight(WALL)
-    away = Sight(CAMERA, rigid(np.diag([-1.0, 1.0, -1.0]), np.zeros(3)), target.depth_mm)
+    away = DepthView(CAMERA, rigid(np.diag([-1.0, 1.0, -1.0]), np.zeros(3)), target.depth_mm)
     assert not seen_by(target, away).any()
 
 
 def test_coverage_counts_views_and_not_what_has_no_surface() -> None:
     target = sight(WALL)
     target.depth_mm[:10] = np.nan
-    blind = Sight(CAMERA, np.eye(4), np.full_like(target.depth_mm, np.nan))
+    blind = DepthView(CAMERA, np.eye(4), np.full_like(target.depth_mm, np.nan))
     count = coverage(target, [sight(WALL), blind, sight(WALL), sight(Plane((0.0, 0.0, 1.0), 85.0))])
     assert (count[:10] == 0).all()
     assert (count[10:] == 2).all()
