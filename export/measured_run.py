@@ -91,19 +91,20 @@ class MeasuredRun:
         return self.poses.world_from(side, name) if self.poses else self.scene.rig.left_from(side)
 
     def measured(self, view: View) -> Measured:
-        """Read the maps of a view; the field's spread is the sigma of filtered depth."""
+        """Read the maps of a view.
+
+        Sigma is the prior's where there is one, for that of filtered depth too: the field's own spread says how
+        thick its surface is, which is less than its error (`benchmarks/results/confidence.md` judges the prior's).
+        """
         depth = np.asarray(load_maps(self.folder / self.source, *view)["depth_mm"], np.float32)
-        stage = "prior" if self.source == "prior" else "render"
-        maps = load_maps(self.folder / stage, *view)
-        sigma, confidence = (
-            (maps["sigma_mm"], maps["confidence"])
-            if self.source == "prior"
-            else (maps["depth_std_mm"], _trust(maps))
-        )
         tissue, _ = self.scene.masks(*view)
         known = tissue & np.isfinite(depth)
+        prior = load_maps(self.folder / "prior", *view) if has_maps(self.folder / "prior", *view) else {}
+        sigma, confidence = prior.get("sigma_mm"), prior.get("confidence")
         if self.source != "prior":
+            maps = load_maps(self.folder / "render", *view)
             known &= maps["opacity"] >= OPAQUE
+            sigma, confidence = maps["depth_std_mm"] if sigma is None else sigma, _trust(maps)
         parts = (np.where(known, part, np.nan).astype(np.float32) for part in (depth, sigma, confidence))
         return Measured(*parts)
 

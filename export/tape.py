@@ -1,0 +1,82 @@
+"""The viewer's measuring tape: two picked points of a reconstruction and what is between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from export.measured_run import MeasuredRun, View
+from export.measuring import Length, Witness, length_between, pick, point_covariance
+from utils.geometry import invert_rigid, project, transform
+from utils.types import FloatArray
+
+ASKED = 9  # views whose maps are read for a point
+
+
+@dataclass(frozen=True, eq=False)
+class Pin:
+    """A picked point: its place (3,), and its covariance (3, 3), None where no view has measured it."""
+
+    place_world: FloatArray
+    covariance: FloatArray | None
+
+
+@dataclass
+class Tape:
+    """Two pins at most; a third one starts anew."""
+
+    run: MeasuredRun
+    pins: list[Pin] = field(default_factory=list)
+
+    def click(self, points_world: FloatArray, origin: FloatArray, direction: FloatArray) -> bool:
+        """Pin the point (n, 3) that a ray hits. Return whether it hit one."""
+        found = pick(points_world, origin, direction)
+        if found is None:
+            return False
+        if len(self.pins) == 2:
+            self.pins.clear()
+        place = np.asarray(points_world[found], float)
+        self.pins.append(Pin(place, point_covariance(place, self._witnesses(place))))
+        return True
+
+    @property
+    def length(self) -> Length | None:
+        """The distance with its sigma; None before there are two measured pins."""
+        if len(self.pins) < 2:
+            return None
+        one, other = self.pins
+        if one.covariance is None or other.covariance is None:
+            return None
+        return length_between((one.place_world, other.place_world), (one.covariance, other.covariance))
+
+    @property
+    def words(self) -> str:
+        """What to say about it."""
+        if not self.pins:
+            return "Click two points of the surface."
+        if len(self.pins) == 1:
+            return "First point set. Click the second one."
+        length = self.length
+        if length is None:
+            distance = float(np.linalg.norm(self.pins[1].place_world - self.pins[0].place_world))
+            return f"**{distance:.2f} {self.run.unit}**, without an error bar: no view has measured both points."
+        return f"**{length.distance_mm:.2f} ± {length.sigma_mm:.2f} {self.run.unit}** (one standard deviation)"
+
+    def _witnesses(self, place_world: FloatArray) -> list[Witness]:
+        """Read the maps of the views in whose images the point is, the nearest cameras first, some of them."""
+        inside: list[tuple[float, View]] = []
+        for view in self.run.views:
+            camera = self.run.scene.rig.camera(view[0])
+            pixel, z = project(camera.matrix, transform(invert_rigid(self.run.world_from(view)), place_world))
+            if z > 0 and (pixel > -0.5).all() and (pixel < [camera.width - 0.5, camera.height - 0.5]).all():
+                inside.append((float(z), view))
+        inside.sort(key=lambda pair: pair[0])
+        # Neighbours err alike: those that are asked are spread over all that may have seen it.
+        chosen = np.unique(np.linspace(0, len(inside) - 1, min(ASKED, len(inside))).round().astype(int))
+        witnesses = []
+        for _, view in (inside[index] for index in chosen):
+            maps = self.run.measured(view)
+            camera = self.run.scene.rig.camera(view[0])
+            witnesses.append(Witness(camera, self.run.world_from(view), maps.depth_mm, maps.sigma_mm))
+        return witnesses
