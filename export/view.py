@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 from export.measured_run import MeasuredRun, View
 from export.ply_reading import Shape, read_shape
 from export.tape import Tape
+from export.unlit_glb import unlit_glb
 from export.viewer_layers import LAYERS, frame_pictures, shape_colours, thumbnail
 from utils.commands import answer
 from utils.errors import InputError
@@ -32,7 +33,7 @@ HOST = "127.0.0.1"
 THUMBNAIL_PX, PANEL_PX = 96, 480
 CHOSEN, OTHERS, PIN = (255, 140, 0), (120, 120, 130), (255, 0, 200)
 # Of the working distance: cameras, the chosen one, pins, where the page's own camera starts, its clipping.
-SMALL, LARGE, PIN_RADIUS, BACK, NEAR, FAR = 0.02, 0.06, 0.01, 0.4, 0.005, 100.0
+SMALL, LARGE, PIN_RADIUS, BACK, NEAR, FAR = 0.02, 0.06, 0.01, 0.3, 0.005, 100.0
 
 
 class Viewer:
@@ -111,10 +112,7 @@ class Viewer:
             chosen = self.shapes[self.shape.value]
             colours = shape_colours(chosen, self.layer.value, self.run.world_from(self.view))
             if len(chosen.faces):
-                import trimesh
-
-                mesh = trimesh.Trimesh(chosen.points_world, chosen.faces, vertex_colors=colours, process=False)
-                self.server.scene.add_mesh_trimesh("/surface", mesh, cast_shadow=False, receive_shadow=False)
+                self.server.scene.add_glb("/surface", unlit_glb(chosen, colours), cast_shadow=False)
             else:
                 self.server.scene.add_point_cloud(
                     "/surface",
@@ -210,16 +208,12 @@ class Viewer:
 
     def _start_view(self) -> None:
         """Let the page start behind and above the middle camera, looking at the surface."""
-        # Ambient light alone, as much as shows colours as they are: the images hold the endoscope's own light.
-        self.server.scene.configure_default_lights(enabled=False)
-        self.server.scene.configure_environment_map(None)
-        self.server.scene.add_light_ambient("/light", intensity=np.pi)
         pose = self.run.world_from(self.run.views[len(self.run.views) // 2])
         self.server.scene.set_up_direction(tuple(-pose[:3, 1]))
         start = self.server.initial_camera
-        offset = np.array([0.4, -0.4, -BACK]) * self.working_mm
+        offset = np.array([0.3, -0.35, -BACK]) * self.working_mm
         start.position = tuple(pose[:3, 3] + pose[:3, :3] @ offset)
-        start.look_at = tuple(pose[:3, 3] + 0.8 * self.working_mm * pose[:3, 2])
+        start.look_at = tuple(np.median(self.shapes["points"].points_world, axis=0))
         start.up = tuple(-pose[:3, 1])
         start.near, start.far = NEAR * self.working_mm, FAR * self.working_mm
 

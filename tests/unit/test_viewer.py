@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import socket
 import urllib.request
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import trimesh
 from export.measured_run import MeasuredRun
 from export.ply import write_cloud
 from export.ply_reading import Shape, read_shape
+from export.unlit_glb import linear_rgb, unlit_glb
 from export.view import Viewer, main
 from export.viewer_layers import UNKNOWN, coloured, frame_pictures, shape_colours, thumbnail
 from tests.measured import make_run, stamp
@@ -99,6 +101,24 @@ def test_pictures_of_a_frame_say_what_their_colours_mean(run: Path) -> None:
     low, high = np.nanpercentile(measured.measured(("right", "2")).depth_mm, [2, 98])
     assert f"depth: {low:.4g} (blue) to {high:.4g} (red), σ 0.8 mm, known for 100.0 %" in found.legend
     assert thumbnail(found.pictures["depth"], 40).shape == (32, 40, 3)
+
+
+def test_a_mesh_becomes_a_glb_with_its_colours_and_no_light(run: Path, tmp_path: Path) -> None:
+    mesh = read_shape(run / "export" / "mesh.ply")
+    colours = np.arange(len(mesh.points_world) * 3, dtype=np.uint8).reshape(-1, 3)
+    (tmp_path / "mesh.glb").write_bytes(unlit_glb(mesh, colours))
+    found = trimesh.load(tmp_path / "mesh.glb", process=False, force="mesh")
+    np.testing.assert_allclose(found.vertices, mesh.points_world, atol=1e-4)
+    np.testing.assert_array_equal(found.faces, mesh.faces)
+    text = (tmp_path / "mesh.glb").read_bytes()
+    header = json.loads(text[20 : 20 + int.from_bytes(text[12:16], "little")])
+    assert "KHR_materials_unlit" in header["materials"][0]["extensions"]
+    assert len(text) == int.from_bytes(text[8:12], "little")
+    start = 20 + int.from_bytes(text[12:16], "little") + 8 + header["bufferViews"][1]["byteOffset"]
+    stored = np.frombuffer(text, "<f4", 3 * len(colours), start).reshape(-1, 3)
+    # IEC 61966-2-1: 0 is 0, 255 is 1, the middle grey 188 is half the light
+    np.testing.assert_allclose(linear_rgb(np.array([0, 255, 188], np.uint8)), [0, 1, 0.5], atol=0.005)
+    np.testing.assert_allclose(stored, linear_rgb(colours), atol=1e-6)
 
 
 @pytest.fixture
