@@ -99,14 +99,13 @@ class MeasuredRun:
         depth = np.asarray(load_maps(self.folder / self.source, *view)["depth_mm"], np.float32)
         tissue, _ = self.scene.masks(*view)
         known = tissue & np.isfinite(depth)
-        prior = load_maps(self.folder / "prior", *view) if has_maps(self.folder / "prior", *view) else {}
-        sigma, confidence = prior.get("sigma_mm"), prior.get("confidence")
+        maps = load_maps(self.folder / "prior", *view) if has_maps(self.folder / "prior", *view) else {}
         if self.source != "prior":
-            maps = load_maps(self.folder / "render", *view)
-            known &= maps["opacity"] >= OPAQUE
-            sigma, confidence = maps["depth_std_mm"] if sigma is None else sigma, _trust(maps)
-        parts = (np.where(known, part, np.nan).astype(np.float32) for part in (depth, sigma, confidence))
-        return Measured(*parts)
+            rendered = load_maps(self.folder / "render", *view)
+            known &= rendered["opacity"] >= OPAQUE
+            maps = {"sigma_mm": rendered["depth_std_mm"]} | maps | {"confidence": _trust(rendered)}
+        parts = (depth, maps["sigma_mm"], maps["confidence"])
+        return Measured(*(np.where(known, part, np.nan).astype(np.float32) for part in parts))
 
     def depth_view(self, view: View) -> DepthView:
         """Return what a view sees of the tissue."""

@@ -51,17 +51,24 @@ class Tape:
         return length_between((one.place_world, other.place_world), (one.covariance, other.covariance))
 
     @property
+    def label(self) -> str:
+        """The distance between two pins in words, without an error bar where there is none."""
+        length = self.length
+        if length is not None:
+            return f"{length.distance_mm:.2f} ± {length.sigma_mm:.2f} {self.run.unit}"
+        one, other = self.pins
+        return f"{np.linalg.norm(other.place_world - one.place_world):.2f} {self.run.unit}"
+
+    @property
     def words(self) -> str:
-        """What to say about it."""
+        """What to say about it, as Markdown."""
         if not self.pins:
             return "Click two points of the surface."
         if len(self.pins) == 1:
             return "First point set. Click the second one."
-        length = self.length
-        if length is None:
-            distance = float(np.linalg.norm(self.pins[1].place_world - self.pins[0].place_world))
-            return f"**{distance:.2f} {self.run.unit}**, without an error bar: no view has measured both points."
-        return f"**{length.distance_mm:.2f} ± {length.sigma_mm:.2f} {self.run.unit}** (one standard deviation)"
+        if self.length is None:
+            return f"**{self.label}**, without an error bar: no view has measured both points."
+        return f"**{self.label}** (one standard deviation)"
 
     def _witnesses(self, place_world: FloatArray) -> list[Witness]:
         """Read the maps of the views in whose images the point is, the nearest cameras first, some of them."""

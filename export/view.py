@@ -52,10 +52,13 @@ class Viewer:
         self.names = sorted({name for _, name in self.run.views}, key=natural_key)
         self.working_mm = self._working_distance()
         self.lock = threading.RLock()
-        self.server = viser.ViserServer(host=HOST, port=port, label=f"Specula: {run.name}", verbose=False)
+        self.server = viser.ViserServer(
+            host=HOST, port=port, label=f"Specula: {run.resolve().name}", verbose=False
+        )
         self.frusta: dict[View, Any] = {}
         self.pins: list[Any] = []
         self._controls()
+        self.shown = self.view
         self._cameras()
         self._start_view()
         self.show_shape()
@@ -101,9 +104,8 @@ class Viewer:
             self.pins.append(
                 self.server.scene.add_line_segments("/tape/line", line, PIN, thickness=3, thickness_units="screen")
             )
-            words = self.tape.words.split(" (")[0].replace("**", "")
             middle = (places[0] + places[1]) / 2
-            self.pins.append(self.server.scene.add_label("/tape/length", words.split(",")[0], position=middle))
+            self.pins.append(self.server.scene.add_label("/tape/length", self.tape.label, position=middle))
         self.length.content = self.tape.words
 
     def show_shape(self) -> None:
@@ -136,8 +138,10 @@ class Viewer:
                 frustum.visible = bool(self.cameras.value) or view == self.view
                 frustum.color = CHOSEN if view == self.view else OTHERS
                 frustum.scale = (LARGE if view == self.view else SMALL) * self.working_mm
-            picture = thumbnail(found.pictures[self.layer.value], PANEL_PX)
-            self.frusta[self.view].image = picture
+            if self.shown != self.view:
+                self.frusta[self.shown].image = thumbnail(self.run.scene.image(*self.shown), THUMBNAIL_PX)
+                self.shown = self.view
+            self.frusta[self.shown].image = thumbnail(found.pictures[self.layer.value], PANEL_PX)
 
     def _working_distance(self) -> float:
         """Return the median depth of the middle view, in the run's unit."""
@@ -170,7 +174,8 @@ class Viewer:
         for control in (self.shape, self.size):
             control.on_update(lambda _: self.show_shape())
         self.cameras.on_update(lambda _: self.show_frame())
-        self.layer.on_update(lambda _: (self.show_shape(), self.show_frame()))
+        self.layer.on_update(lambda _: self.show_shape())
+        self.layer.on_update(lambda _: self.show_frame())
         for control in (self.frame, self.eye):
             control.on_update(lambda _: self._frame_changed())
         clear.on_click(lambda _: self._clear())

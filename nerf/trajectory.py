@@ -20,39 +20,25 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nerf.camera_paths import Stop, along, between, given, spiral
+from nerf.camera_paths import Stop
 from nerf.free_camera import render_free
 from nerf.guidance import TrainingDepth
 from nerf.model import SceneModel
 from nerf.trained import load_model, training_depth
 from nerf.trajectory_pictures import OPAQUE, Maps, write_pictures
+from nerf.trajectory_request import FRAMES, PATHS, Request, check, choose_stops
 from utils.artifacts import load_maps, write_json, write_npz
 from utils.commands import answer
 from utils.devices import choose_device
 from utils.errors import InputError
 from utils.finished_run import require_stages
-from utils.pose_lists import FORMATS, read_pose_list
+from utils.pose_lists import FORMATS
 from utils.scene import Scene, load_poses
 from utils.stages import read_stamp
 from utils.types import Poses
 from utils.visibility import SAME_SURFACE, DepthView, coverage
 
-PATHS = ("between", "along", "spiral")
 RECORD = "views.json"
-FRAMES = 60
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: a path's name or a file, a frame (`between`), how many views, pictures a second."""
-
-    path: str
-    frame: str | None = None
-    frames: int | None = None
-    fps: int = 12
-    out: Path | None = None
-    chunk: int = 16384
-    device: str = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +60,7 @@ def render_trajectory(run: Path, request: Request) -> str:
     """
     require_stages(run, "scene", "poses", "prior", "nerf", "render")
     dataset, placed = Scene.load(run / "scene"), load_poses(run / "poses", run / "nerf")
-    _check_numbers(request)
+    check(request)
     name = request.path if request.path in PATHS else Path(request.path).stem
     out = request.out or run / "trajectories" / name
     _refuse_other_folders(out)
@@ -85,7 +71,11 @@ def render_trajectory(run: Path, request: Request) -> str:
     try:
         (partial / "maps").mkdir(parents=True)
         record = _render(field, stops, partial, request)
-        record = {"run": run.name, "field": read_stamp(run / "nerf")["hash"], "path": request.path} | record
+        record = {
+            "run": run.resolve().name,
+            "field": read_stamp(run / "nerf")["hash"],
+            "path": request.path,
+        } | record
         write_json(partial / RECORD, record)
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
@@ -95,59 +85,14 @@ def render_trajectory(run: Path, request: Request) -> str:
     return _summary(record, out)
 
 
-def choose_stops(request: Request, dataset: Scene, placed: Poses, run: Path) -> list[Stop]:
-    """Return the cameras of the path. Raises InputError for a path that this run does not have."""
-    camera, count = dataset.rig.camera("left"), request.frames or FRAMES
-    train = [name for name in dataset.train if placed.placed(name)]
-    positions = np.array([dataset.names.index(name) for name in train], float)
-    lefts = np.array([placed.world_from("left", name) for name in train])
-    if request.path not in PATHS:
-        return given(camera, read_pose_list(Path(request.path)))
-    if request.path == "between":
-        frame = _frame(request.frame, dataset, placed, train)
-        return between(dataset.rig, placed.world_from("left", frame), dataset.names.index(frame), count)
-    if request.path == "along":
-        return along(camera, lefts, positions, count)
-    return spiral(camera, lefts, _working_distance(run, train), dataset.rig.baseline_mm, count)
-
-
-def _frame(name: str | None, dataset: Scene, placed: Poses, train: list[str]) -> str:
-    """Return the frame between whose eyes the path runs: the middle training frame unless one is named."""
-    if not dataset.rig.stereo or placed.world_from_right is None:
-        raise InputError(
-            "there is no path between the eyes",
-            found="one eye" if not dataset.rig.stereo else "poses without a metric scale, and so no right eye",
-            expected="a stereo rig with metric poses",
-            do="choose --path along, spiral or a file",
-        )
-    chosen = name or train[len(train) // 2]
-    if chosen not in dataset.names or not placed.placed(chosen):
-        raise InputError(
-            f"--frame {chosen} is no frame with a pose",
-            found=chosen,
-            expected=", ".join(one for one in dataset.names if placed.placed(one)),
-            do="name one of these",
-        )
-    return chosen
-
-
-def _working_distance(run: Path, train: list[str]) -> float:
-    """Return the median depth in the middle of the training images, mm."""
-    middles = []
-    for name in train:
-        depth = load_maps(run / "render", "left", name)["depth_median_mm"]
-        height, width = depth.shape
-        middles.append(np.nanmedian(depth[height // 3 : -height // 3, width // 3 : -width // 3]))
-    return float(np.nanmedian(middles))
-
-
 def _load_field(run: Path, dataset: Scene, placed: Poses, device: str) -> Field:
+    chosen = choose_device(device)
     try:
-        model, _ = load_model(run / "nerf", choose_device(device))
+        model, _ = load_model(run / "nerf", chosen)
     except (RuntimeError, TypeError, KeyError) as error:  # weights or options that this version does not have
         raise InputError(
             f"the field of {run} cannot be read",
-            found=str(error).splitlines()[0],
+            found=" ".join(str(error).split())[:160],
             expected="a field trained by this version of Specula",
             do="train it again: python run.py with its configuration",
         ) from error
@@ -219,31 +164,6 @@ def _view(field: Field, stop: Stop, chunk: int) -> Maps:
         "coverage": count,
         "extrapolated": count == 0,
     }
-
-
-def _check_numbers(request: Request) -> None:
-    numbers = (request.frames if request.frames is not None else FRAMES, request.fps, request.chunk)
-    if numbers[0] < 2 or numbers[1] < 1 or numbers[2] < 1:
-        raise InputError(
-            "nothing can be rendered with these numbers",
-            found="frames {}, fps {}, chunk {}".format(*numbers),
-            expected="2 frames or more, fps and chunk 1 or more",
-            do="correct the flag",
-        )
-    if request.path not in PATHS and request.frames is not None:
-        raise InputError(
-            "--frames means nothing with poses from a file",
-            found=f"--frames {request.frames} and --path {request.path}",
-            expected="a path that is computed: between, along or spiral",
-            do="leave --frames out: every pose of the file is a view",
-        )
-    if request.frame is not None and request.path != "between":
-        raise InputError(
-            "--frame belongs to --path between",
-            found=f"--frame {request.frame} and --path {request.path}",
-            expected="--path between",
-            do="leave --frame out",
-        )
 
 
 def _refuse_other_folders(out: Path) -> None:

@@ -46,8 +46,8 @@ def make_run(
             save_maps(folder / "scene" / "masks", side, name, tissue=whole, highlight=~whole)
             save_maps(folder / "prior", side, name, depth_mm=depth, sigma_mm=2 * spread, confidence=0.5 * sure)
             if rendered:
-                maps = {"rgb": view.rgb, "depth_mm": depth, "depth_std_mm": spread, "opacity": sure}
-                save_maps(folder / "render", side, name, **maps)
+                maps = {"depth_mm": depth, "depth_std_mm": spread, "opacity": sure}
+                save_maps(folder / "render", side, name, rgb=view.rgb, **maps)
                 save_maps(folder / "filter", side, name, depth_mm=depth)
     if placed:
         save_poses(folder / "poses", Poses(names, world_from_left, right if metric else None, metric))

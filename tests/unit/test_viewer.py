@@ -107,7 +107,7 @@ def test_a_mesh_becomes_a_glb_with_its_colours_and_no_light(run: Path, tmp_path:
     mesh = read_shape(run / "export" / "mesh.ply")
     colours = np.arange(len(mesh.points_world) * 3, dtype=np.uint8).reshape(-1, 3)
     (tmp_path / "mesh.glb").write_bytes(unlit_glb(mesh, colours))
-    found = trimesh.load(tmp_path / "mesh.glb", process=False, force="mesh")
+    found: Any = trimesh.load(tmp_path / "mesh.glb", process=False, force="mesh")
     np.testing.assert_allclose(found.vertices, mesh.points_world, atol=1e-4)
     np.testing.assert_array_equal(found.faces, mesh.faces)
     text = (tmp_path / "mesh.glb").read_bytes()
