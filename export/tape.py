@@ -37,8 +37,12 @@ class Tape:
         if len(self.pins) == 2:
             self.pins.clear()
         place = np.asarray(points_world[found], float)
-        self.pins.append(Pin(place, point_covariance(place, self._witnesses(place))))
+        self.pins.append(Pin(place, self.covariance(place)))
         return True
+
+    def covariance(self, place_world: FloatArray) -> FloatArray | None:
+        """Return the covariance (3, 3) of a point (3,) by the views that see it; None where none does."""
+        return point_covariance(place_world, self._witnesses(place_world))
 
     @property
     def length(self) -> Length | None:
