@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from export.covisibility import overlap, visible_surface
+from export.covisibility import Overlap, overlap, visible_surface
 from export.measured_run import MeasuredRun, View
 from utils.commands import answer
 from utils.errors import InputError
@@ -51,26 +51,8 @@ def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
     for world_from_target in targets:
         target = visible_surface(camera, world_from_target, list(depths.values()))
         known = float(np.isfinite(target.depth_mm).mean())
-        ranked = sorted(
-            ((view, overlap(target, depths[view])) for view in others if known),
-            key=lambda pair: (-pair[1].share, pair[1].angle_degrees, pair[1].distance_mm),
-        )
-        records.append(
-            {
-                "surface": round(known, 4),
-                "views": [
-                    {
-                        "view": "_".join(view),
-                        "split": measured.scene.split(view[1]),
-                        "image": str(measured.scene.image_path(*view)),
-                        "score": round(found.share, 4),
-                        "angle_degrees": round(found.angle_degrees, 2),
-                        "distance_mm": round(found.distance_mm, 3),
-                    }
-                    for view, found in ranked
-                ],
-            }
-        )
+        found = [(view, overlap(target, depths[view])) for view in others] if known else []
+        records.append({"surface": round(known, 4), "views": _ranked(measured, found)})
     if not any(record["views"] for record in records):
         raise InputError(
             "the pose sees nothing of the reconstruction",
@@ -86,6 +68,22 @@ def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
         "tolerance": SAME_SURFACE,
         "targets": records,
     }
+
+
+def _ranked(measured: MeasuredRun, found: list[tuple[View, Overlap]]) -> list[dict[str, Any]]:
+    """Return what there is to say about each view, the one that sees most first; of equals the more alike one."""
+    best_first = sorted(found, key=lambda pair: (-pair[1].share, pair[1].angle_degrees, pair[1].distance_mm))
+    return [
+        {
+            "view": "_".join(view),
+            "split": measured.scene.split(view[1]),
+            "image": str(measured.scene.image_path(*view)),
+            "score": round(seen.share, 4),
+            "angle_degrees": round(seen.angle_degrees, 2),
+            "distance_mm": round(seen.distance_mm, 3),
+        }
+        for view, seen in best_first
+    ]
 
 
 def _targets(measured: MeasuredRun, pose: str, side: Side) -> tuple[FloatArray, View | None, Side]:
