@@ -30,6 +30,7 @@ from utils.images import natural_key
 from utils.types import FloatArray
 
 HOST = "127.0.0.1"
+CAMERAS = ("all", "chosen", "none")
 THUMBNAIL_PX, PANEL_PX = 96, 480
 CHOSEN, OTHERS, PIN = (255, 140, 0), (120, 120, 130), (255, 0, 200)
 # Of the working distance: cameras, the chosen one, pins, where the page's own camera starts, its clipping.
@@ -135,7 +136,9 @@ class Viewer:
             split = self.run.scene.split(name)
             self.legend.content = f"**{name}**, {side} eye{f' ({split})' if split else ''}. {found.legend}"
             for view, frustum in self.frusta.items():
-                frustum.visible = bool(self.cameras.value) or view == self.view
+                frustum.visible = self.cameras.value == "all" or (
+                    self.cameras.value == "chosen" and view == self.view
+                )
                 frustum.color = CHOSEN if view == self.view else OTHERS
                 frustum.scale = (LARGE if view == self.view else SMALL) * self.working_mm
             if self.shown != self.view:
@@ -160,7 +163,7 @@ class Viewer:
             self.size = gui.add_slider(
                 "Point size", 1.0, 10.0, 0.5, 4.0, hint="thousandths of the working distance"
             )
-            self.cameras = gui.add_checkbox("All cameras", True)
+            self.cameras = gui.add_dropdown("Cameras", CAMERAS, initial_value=CAMERAS[0])
         with gui.add_folder("Frame"):
             self.frame = gui.add_slider("Frame", 1, max(len(self.names), 2), 1, 1, disabled=len(self.names) < 2)
             self.eye = gui.add_dropdown("Eye", self.run.scene.sides, initial_value="left")
@@ -223,7 +226,9 @@ class Viewer:
         start.near, start.far = NEAR * self.working_mm, FAR * self.working_mm
 
     def _look(self, client: Any) -> None:
-        """Move the page's camera to the chosen view."""
+        """Move the page's camera to the chosen view, and hide the cameras: it would stand among them."""
+        self.cameras.value = "none"
+        self.show_frame()
         pose = self.run.world_from(self.view)
         camera = self.run.scene.rig.camera(self.view[0])
         with client.atomic():
@@ -268,8 +273,8 @@ def show(run: Path, port: int) -> str:
     if not 1 <= port <= 65535:
         raise InputError("--port is none", found=str(port), expected="1 to 65535", do="correct the flag")
     viewer = Viewer(run, port)
-    print(f"{viewer.address}   (Ctrl-C stops)", flush=True)
     try:
+        print(f"{viewer.address}   (Ctrl-C stops)", flush=True)
         threading.Event().wait()
     except KeyboardInterrupt:
         viewer.close()

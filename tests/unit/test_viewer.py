@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import builtins
 import json
+import signal
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,11 +172,24 @@ def test_clicks_measure_and_sliders_change_what_is_shown(viewer: Viewer) -> None
     assert viewer.legend.content.startswith("**3**, right eye (train).")
     np.testing.assert_array_equal(viewer.panels["colour"].image, viewer.run.scene.image("right", "3"))
     assert (first != viewer.panels["colour"].image).any()
-    viewer.cameras.value = False
+    viewer.cameras.value = "chosen"
     viewer.show_frame()
     assert [view for view, frustum in viewer.frusta.items() if frustum.visible] == [("right", "3")]
     viewer.shape.value, viewer.layer.value = "mesh", "confidence"
     viewer.show_shape()
+
+
+def test_ctrl_c_stops_serving(run: Path) -> None:
+    pytest.importorskip("viser", reason="the extra `viewer` is not installed")
+    command = [sys.executable, "-m", "export.view", str(run), "--port", "18080"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if "Ctrl-C" in line)
+        assert line.startswith("http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert rest.rstrip().endswith("stopped")
 
 
 def test_without_viser_the_way_to_get_it_is_said(
