@@ -94,7 +94,7 @@ class MeasuredRun:
         """Read the maps of a view.
 
         Sigma is the prior's where there is one, for that of filtered depth too: the field's own spread says how
-        thick its surface is, which is less than its error (`benchmarks/results/confidence.md` judges the prior's).
+        thick its surface is, which is less than its error (`benchmarks/results/views.md` judges error bars by it).
         """
         depth = np.asarray(load_maps(self.folder / self.source, *view)["depth_mm"], np.float32)
         tissue, _ = self.scene.masks(*view)
