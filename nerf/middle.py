@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
+from nerf.free_camera import render_free
 from nerf.guidance import TrainingDepth
-from nerf.images import render_image
 from nerf.model import SceneModel
-from nerf.rays import Cameras
 from utils.artifacts import write_npz
 from utils.images import colour_depth, write_rgb
 from utils.scene import Scene
@@ -39,26 +37,11 @@ def render_middle(
     """
     camera, left_from_middle = dataset.rig.middle
     names = [name for name in dataset.train if placed.placed(name)]
-    refined, unrefined = guides
     for name in tqdm(names, desc="render, middle", unit="view", disable=None):
         world_from_left = placed.world_from("left", name)
         world_from_middle = world_from_left @ left_from_middle
-        cameras = Cameras(
-            torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]], dtype=torch.float32),
-            torch.tensor(world_from_middle[None, :3], dtype=torch.float32),
-            torch.tensor(world_from_left[None, :3], dtype=torch.float32),
-            torch.tensor([-1]),
-        )
-        gain = model.exposure.gain_at(float(dataset.names.index(name))) if model.use_exposure else 1.0
-        image = render_image(
-            model,
-            cameras,
-            0,
-            refined.projected_to(camera, world_from_middle),
-            unrefined.projected_to(camera, world_from_middle),
-            gain,
-            chunk,
-        )
+        position = float(dataset.names.index(name))
+        image = render_free(model, guides, camera, world_from_middle, world_from_left, position, chunk)
         write_npz(
             out / FOLDER / f"{name}.npz",
             rgb=image.rgb,

@@ -6,7 +6,6 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,11 +16,12 @@ from nerf.images import RenderedImage, render_image
 from nerf.level_set import MESH_METHOD, write_level_set
 from nerf.middle import render_middle
 from nerf.trained import load_model, training_depth
+from nerf.videos import write_video
 from nerf.views import View, cameras_of
 from utils.artifacts import save_maps
 from utils.devices import choose_device
 from utils.errors import InputError, NotApplicable
-from utils.images import colour_depth, read_rgb, write_rgb
+from utils.images import colour_depth, write_rgb
 from utils.options import option
 from utils.scene import Scene, load_poses
 from utils.stages import Stage, skipped
@@ -103,7 +103,8 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     if options.mesh_method == "density":
         write_level_set(model, out)
     for side in sides:
-        _video(out, side, names, options.video_fps)
+        pictures = [out / "pictures" / f"{side}_{name}.png" for name in names]
+        write_video(out / f"{side}.mp4", pictures, options.video_fps)
     torch.cuda.empty_cache()
     return f"{len(views)} views, {100 * float(np.mean(opacity)):.1f} % of the pixels opaque"
 
@@ -134,20 +135,6 @@ def _picture(rgb: NDArray[np.uint8], image: RenderedImage, border: Surround | No
         shown &= ~border.never_tissue
     depth = np.where(shown, image.depth_mm, np.nan)
     return np.hstack([rgb, colour_depth(depth)])
-
-
-def _video(out: Path, side: Side, names: list[str], fps: int) -> None:
-    """Write an MP4 of an eye's pictures; a build of OpenCV without the codec says so once and goes on."""
-    pictures = [read_rgb(out / "pictures" / f"{side}_{name}.png") for name in names]
-    height, width = pictures[0].shape[:2]
-    path = out / f"{side}.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    if not writer.isOpened():
-        log.info("render: this OpenCV cannot write MP4, no video")
-        return
-    for picture in pictures:
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    writer.release()
 
 
 STAGE = Stage("render", run, RenderOptions, ("scene", "poses", "prior", "nerf"), version=2, check=check)

@@ -1,0 +1,179 @@
+"""Find the input view that sees most of what a camera would see, by co-visibility and not by angle alone.
+
+    python -m export.nearest logs/phantom --pose FILE|FRAME|16 numbers
+
+The score of a view is the share of the target's visible surface that it sees too: the surface's points are
+projected into the view and must agree with its own depth within 2 %, so that what something hides there does not
+count. The surface is what all views' depth shows when it is projected into the target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.covisibility import Overlap, overlap, visible_surface
+from export.measured_run import MeasuredRun, View
+from utils.commands import answer
+from utils.errors import InputError
+from utils.pose_lists import FORMATS, parse_pose, read_pose_list
+from utils.types import FloatArray, Side
+from utils.visibility import SAME_SURFACE
+
+SIDES: tuple[Side, Side] = ("left", "right")
+SHOWN = 10
+
+
+def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
+    """Rank the input views of a run for each target pose; the record is what `--json` prints.
+
+    Args:
+        run: a run with depth.
+        pose: a frame (`7`, its eye is `side`; `left_7`), sixteen numbers, or a file (`utils.pose_lists`). An input
+            view is compared with all others.
+        side: the eye whose intrinsics the target has.
+
+    Raises:
+        InputError: no such run, frame or file, or no target that sees anything of the reconstruction.
+    """
+    measured = MeasuredRun.load(run)
+    targets, itself, side = _targets(measured, pose, side)
+    camera = measured.scene.rig.camera(side)
+    depths = {view: measured.depth_view(view) for view in measured.views}
+    others = [view for view in measured.views if view != itself]
+    records = []
+    for world_from_target in targets:
+        target = visible_surface(camera, world_from_target, list(depths.values()))
+        known = float(np.isfinite(target.depth_mm).mean())
+        found = [(view, overlap(target, depths[view])) for view in others] if known else []
+        records.append({"surface": round(known, 4), "views": _ranked(measured, found)})
+    if not any(record["views"] for record in records):
+        raise InputError(
+            "the pose sees nothing of the reconstruction",
+            found=f"no point of {len(depths)} views' depth in its image",
+            expected="a camera-to-world pose in the run's world and unit, z the viewing direction",
+            do="compare it with poses/poses.npz: is it world-to-camera, or has it other axes?",
+        )
+    return {
+        "run": str(run),
+        "pose": pose,
+        "unit": measured.unit,
+        "depth": measured.source,
+        "tolerance": SAME_SURFACE,
+        "targets": records,
+    }
+
+
+def _ranked(measured: MeasuredRun, found: list[tuple[View, Overlap]]) -> list[dict[str, Any]]:
+    """Return what there is to say about each view, the one that sees most first; of equals the more alike one."""
+    best_first = sorted(found, key=lambda pair: (-pair[1].share, pair[1].angle_degrees, pair[1].distance_mm))
+    return [
+        {
+            "view": "_".join(view),
+            "split": measured.scene.split(view[1]),
+            "image": str(measured.scene.image_path(*view)),
+            "score": round(seen.share, 4),
+            "angle_degrees": round(seen.angle_degrees, 2),
+            "distance_mm": round(seen.distance_mm, 3),
+        }
+        for view, seen in best_first
+    ]
+
+
+def _targets(measured: MeasuredRun, pose: str, side: Side) -> tuple[FloatArray, View | None, Side]:
+    """Return the poses (n, 4, 4), the input view that is meant if one is, and the eye."""
+    if side == "right" and not measured.scene.rig.stereo:
+        raise InputError("there is no right eye", found="--side right", expected="left", do="leave --side out")
+    numbers = parse_pose(pose)
+    if numbers is not None:
+        return numbers, None, side
+    for eye in SIDES:
+        if pose.startswith(f"{eye}_") and (eye, pose.removeprefix(f"{eye}_")) in measured.views:
+            view: View = (eye, pose.removeprefix(f"{eye}_"))
+            return measured.world_from(view)[None], view, eye
+    if (side, pose) in measured.views:
+        return measured.world_from((side, pose))[None], (side, pose), side
+    if not Path(pose).exists():
+        names = [name for eye, name in measured.views if eye == "left"]
+        raise InputError(
+            f"--pose {pose} is neither a frame with depth nor a file",
+            found=pose,
+            expected=f"a frame ({', '.join(names[:3])}, ...; left_{names[0]}), 16 numbers, or {FORMATS}",
+            do="correct it",
+        )
+    return read_pose_list(Path(pose)), None, side
+
+
+def table(record: dict[str, Any]) -> str:
+    """Return the record in words: the best view and a table for one target, a line for each of several."""
+    targets = record["targets"]
+    if len(targets) == 1:
+        best = targets[0]["views"][0]
+        lines = [f"{best['view']} sees {100 * best['score']:.1f} % of what the pose sees: {best['image']}", ""]
+        lines.append(f"{'view':<16} {'split':<6} {'sees':>7} {'angle':>8} {'distance':>9}")
+        lines += [
+            f"{view['view']:<16} {view['split']:<6} {100 * view['score']:>5.1f} % {view['angle_degrees']:>6.1f} °"
+            f" {view['distance_mm']:>9.2f}"
+            for view in targets[0]["views"][:SHOWN]
+        ]
+        if len(targets[0]["views"]) > SHOWN:
+            lines.append(f"and {len(targets[0]['views']) - SHOWN} more; --json lists all")
+        lines.append("")
+    else:
+        lines = [_line(number, target) for number, target in enumerate(targets, 1)]
+    known = ", ".join(f"{100 * target['surface']:.0f} %" for target in targets[:1])
+    about = f"known surface fills {known} of the image; " if len(targets) == 1 else ""
+    return "\n".join([*lines, f"{about}depth of `{record['depth']}`, distances in {record['unit']}"])
+
+
+def _line(number: int, target: dict[str, Any]) -> str:
+    if not target["views"]:
+        return f"pose {number}: sees nothing of the reconstruction"
+    best = target["views"][0]
+    return f"pose {number}: {best['view']} sees {100 * best['score']:.1f} % ({best['image']})"
+
+
+def join_numbers(arguments: Sequence[str]) -> list[str]:
+    """Join the words behind `--pose` that are numbers into one word: some begin with a minus."""
+    words = list(arguments)
+    start = words.index("--pose") + 1 if "--pose" in words else len(words)
+    end = start
+    while end < len(words) and _is_number(words[end]):
+        end += 1
+    return [*words[:start], " ".join(words[start:end]), *words[end:]] if end > start else words
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word.rstrip(","))
+    except ValueError:
+        return False
+    return True
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command line; return the exit status (see `utils.commands`)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m export.nearest", description="Find the input view that sees most of what a pose sees."
+    )
+    parser.add_argument("run", type=Path, help="folder of the run, logs/<expname>")
+    parser.add_argument("--pose", required=True, help=f"a frame (7, left_7), 16 numbers, or a file: {FORMATS}")
+    parser.add_argument("--side", choices=SIDES, default="left", help="the eye whose lens it has; default left")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    words = parser.parse_args(join_numbers(arguments))
+
+    def work() -> str:
+        record = nearest_views(words.run, words.pose, words.side)
+        return json.dumps(record, indent=1) if words.json else table(record)
+
+    return answer(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

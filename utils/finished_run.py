@@ -1,0 +1,53 @@
+"""What a command may ask of a run that the pipeline left behind: that stages are finished, and fit each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from utils.errors import InputError
+from utils.stages import STAMP, read_stamp, skipped
+
+
+def require_stages(run: Path, *names: str) -> None:
+    """Raise InputError where a stage is missing, did nothing in this scene, or was made from older inputs.
+
+    Args:
+        run: `logs/<expname>`.
+        names: the stages whose folders will be read.
+    """
+    if not (run / "scene" / STAMP).exists():
+        raise InputError(
+            f"{run} is no run",
+            found="no finished stage `scene` in it" if run.is_dir() else "no such folder",
+            expected="the folder of an experiment, logs/<expname>",
+            do="correct the path, or make the run first: python run.py --config <file>",
+        )
+    for name in names:
+        if not (run / name / STAMP).exists():
+            raise _unfinished(run, name, "no finished folder")
+        reason = skipped(run / name)
+        if reason:
+            raise InputError(
+                f"the run {run} has nothing from the stage `{name}`",
+                found=f"it was skipped: {reason}",
+                expected=f"a run whose stage `{name}` did its work",
+                do="use a run of a sequence with poses and depth",
+            )
+    for name in names:
+        for source, expected_hash in read_stamp(run / name)["inputs"].items():
+            if source in names and read_stamp(run / source)["hash"] != expected_hash:
+                raise _unfinished(run, name, f"a folder made from an older `{source}`")
+
+
+def _unfinished(run: Path, name: str, found: str) -> InputError:
+    return InputError(
+        f"the run {run} is not finished: stage `{name}` is needed",
+        found=found,
+        expected="a finished folder",
+        do=f"finish the run: python run.py with its configuration (or with --from {name})",
+    )
+
+
+def has_result(run: Path, name: str) -> bool:
+    """Whether a stage is finished and was not skipped."""
+    return (run / name / STAMP).exists() and not skipped(run / name)

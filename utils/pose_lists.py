@@ -1,0 +1,120 @@
+"""Lists of camera poses that a user gives to a command: npz files, TUM text, sixteen numbers."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from utils.errors import InputError
+from utils.geometry import nearest_rotation
+from utils.types import FloatArray
+
+KEYS = ("world_from_camera", "world_from_left")
+_ORTHONORMAL = 0.02  # largest deviation that printed digits explain
+FORMATS = "an npz with world_from_camera or world_from_left (n, 4, 4), or text lines `t x y z qx qy qz qw`"
+
+
+def read_pose_list(path: Path) -> FloatArray:
+    """Return the poses (n, 4, 4) of a file: camera-to-world, OpenCV axes, in the run's unit and world.
+
+    Args:
+        path: an npz with `world_from_camera` or `world_from_left`, (n, 4, 4) or (4, 4); or text as TUM writes
+            trajectories, a line `time x y z qx qy qz qw` a pose, `#` before comments, positions in the run's unit.
+
+    Raises:
+        InputError: no such file, none of these formats, or a matrix that is no rigid motion.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} cannot be read", found="no such file", expected=FORMATS, do="correct the path")
+    poses = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tum(path)
+    return require_rigid(poses, str(path))
+
+
+def parse_pose(text: str) -> FloatArray | None:
+    """Return the (1, 4, 4) pose written as sixteen numbers, row by row; None where the text is something else.
+
+    Raises:
+        InputError: numbers, but not sixteen, or no rigid motion.
+    """
+    try:
+        numbers = [float(word) for word in text.replace(",", " ").replace(";", " ").split()]
+    except ValueError:
+        return None
+    if len(numbers) < 2:
+        return None  # a frame may be called 7
+    if len(numbers) != 16:
+        raise InputError(
+            "a pose in numbers has another length",
+            found=f"{len(numbers)} numbers",
+            expected="16: the rows of a 4 x 4 camera-to-world matrix",
+            do="write all four rows, the last one 0 0 0 1",
+        )
+    return require_rigid(np.array(numbers).reshape(1, 4, 4), "the pose in numbers")
+
+
+def require_rigid(poses: FloatArray, what: str) -> FloatArray:
+    """Return poses (n, 4, 4) with exact rotations. Raises InputError for what is no rigid motion; says which."""
+    rotations = poses[:, :3, :3]
+    checks = [
+        (~np.isfinite(poses).all(axis=(1, 2)), "NaN or infinity"),
+        (np.abs(poses[:, 3] - [0.0, 0.0, 0.0, 1.0]).max(axis=1) > 1e-6, "a last row other than 0 0 0 1"),
+        (np.linalg.det(rotations) < 0, "a rotation with determinant -1 (a mirrored world)"),
+        (
+            np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2)) > _ORTHONORMAL,
+            "axes that are not orthonormal",
+        ),
+    ]
+    for wrong, found in checks:
+        if wrong.any():
+            raise InputError(
+                f"{what}: pose {int(np.argmax(wrong)) + 1} of {len(poses)} is no rigid motion",
+                found=found,
+                expected="camera-to-world matrices: a rotation with determinant +1, a position, last row 0 0 0 1",
+                do="correct it; the camera's axes are x right, y down, z forward",
+            )
+    exact = poses.astype(float)
+    exact[:, :3, :3] = np.stack([nearest_rotation(rotation) for rotation in rotations])
+    return exact
+
+
+def _read_npz(path: Path) -> FloatArray:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            keys = [key for key in KEYS if key in file.files]
+            found = ", ".join(file.files) or "no array"
+            poses = np.asarray(file[keys[0]], float) if keys else None
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} cannot be read", found=str(error), expected=FORMATS, do="write it again"
+        ) from error
+    if poses is None:
+        raise InputError(f"{path} holds no poses", found=found, expected=FORMATS, do="name the array so")
+    poses = poses[None] if poses.ndim == 2 else poses
+    if poses.ndim != 3 or poses.shape[1:] != (4, 4) or not len(poses):
+        raise InputError(
+            f"{path}: {keys[0]} is no list of poses",
+            found=f"an array of shape {poses.shape}",
+            expected="(n, 4, 4)",
+            do="write one 4 x 4 camera-to-world matrix a view",
+        )
+    return poses
+
+
+def _read_tum(path: Path) -> FloatArray:
+    try:
+        lines = [line.split("#")[0].replace(",", " ").split() for line in path.read_text().splitlines()]
+        rows = [[float(word) for word in words] for words in lines if words]
+    except ValueError as error:
+        raise InputError(f"{path} holds no poses", found=str(error), expected=FORMATS, do="write it so") from error
+    wrong = [number for number, row in enumerate(rows, 1) if len(row) != 8 or not np.linalg.norm(row[4:]) > 0]
+    if wrong or not rows:
+        found = f"line {wrong[0]} of {len(rows)} does not fit" if wrong else "no line"
+        raise InputError(f"{path} holds no poses", found=found, expected=FORMATS, do="write it so")
+    table = np.array(rows)
+    poses = np.tile(np.eye(4), (len(table), 1, 1))
+    poses[:, :3, :3] = Rotation.from_quat(table[:, 4:]).as_matrix()
+    poses[:, :3, 3] = table[:, 1:4]
+    return poses
