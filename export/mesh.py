@@ -50,7 +50,7 @@ class MeshOptions:
     mesh_voxel: float = option(0.0, "side of a voxel of the mesh, mm; 0: 1.5 footprints of a pixel")
     mesh_min_views: int = option(2, "the mesh is left open where fewer views saw the surface")
     mesh_min_confidence: float = option(0.3, "pixels below this confidence do not enter the mesh")
-    mesh_max_angle: float = option(75.0, "surfaces seen more obliquely than this, degrees, do not enter the mesh")
+    mesh_max_angle: float = option(80.0, "surfaces seen more obliquely than this, degrees, do not enter the mesh")
     mesh_min_piece: float = option(0.02, "pieces smaller than this share of the largest one are left out")
     mesh_smooth: int = option(0, "rounds of Taubin's smoothing")
     mesh_faces: int = option(0, "decimate the mesh to this many triangles; 0: keep all")

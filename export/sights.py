@@ -151,7 +151,7 @@ def trust(maps: dict[str, NDArray[Any]]) -> FloatArray:
 
 def plain(depth_mm: NDArray[np.float32], tissue: BoolArray, highlight: BoolArray) -> BoolArray:
     """Return (h, w): known depth inside eroded tissue, outside highlights and away from jumps."""
-    inside = cv2.erode(tissue.astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0) > 0
+    inside = cv2.erode(tissue.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1) > 0
     filled = np.nan_to_num(depth_mm, nan=0.0).astype(np.float32)
     kernel = np.ones((3, 3), np.uint8)
     jump = (cv2.dilate(filled, kernel) - cv2.erode(filled, kernel)) > JUMP * filled

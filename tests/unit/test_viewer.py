@@ -18,7 +18,7 @@ import pytest
 import trimesh
 
 from export.measured_run import MeasuredRun
-from export.ply import write_cloud
+from export.ply import write_ply
 from export.ply_reading import Shape, read_shape
 from export.unlit_glb import linear_rgb, unlit_glb
 from export.view import Viewer, main
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "export").mkdir()
     colours = np.tile(np.array([200, 100, 50], np.uint8), (len(points), 1))
     sure = np.linspace(0, 1, len(points))
-    write_cloud(folder / "export" / "cloud.ply", points, 0 * points, colours, sure, ["unit mm"])
+    write_ply(folder / "export" / "cloud.ply", points, 0 * points, colours, sure, ["unit mm"])
     triangles = np.array([[0, 1, 80], [1, 81, 80]])
     trimesh.Trimesh(points[:82], triangles, vertex_colors=colours[:82], process=False).export(
         folder / "export" / "mesh.ply"
