@@ -7,7 +7,7 @@ from typing import Any
 # OpenCV must be loaded before pycolmap: the stages of `stereo_prior` come first (a test watches over it).
 from stereo_prior import matches, prior, scene, stereo  # isort: skip
 from evaluation import stage as evaluation
-from evaluation.report import PAGE
+from evaluation.report.page import PAGE
 from evaluation.tables import format_console_table
 from export import stage as export
 from monocular import depth, poses

@@ -18,7 +18,7 @@ from evaluation import mesh_truth, truth
 from evaluation.lpips import SMALLEST_PX, Lpips, find_weights, load_lpips
 from evaluation.mesh_scores import score_mesh
 from evaluation.options import EvaluationOptions as EvaluationOptions
-from evaluation.report import write_report
+from evaluation.report.page import write_report
 from evaluation.scores import (
     DEPTH_FOLDERS,
     DEPTH_KEYS,

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from export.camera_evidence import gather, view_keys
-from export.camera_picture import cameras_picture
-from export.camera_report import Report, check
 from export.camera_set import CameraSet
-from export.camera_verdicts import Finding
+from export.cameras.evidence import gather, view_keys
+from export.cameras.picture import cameras_picture
+from export.cameras.report import Report, check
+from export.cameras.verdicts import Finding
 from export.formats import READABLE, read_cameras
 from export.formats.run_folder import is_run
 from utils.artifacts import write_json

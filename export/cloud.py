@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from export.picture import cloud_picture
-from export.ply import write_ply
 from export.sights import FRAME, Sight, Sights
 from utils.errors import InputError
 from utils.geometry import transform
 from utils.images import write_rgb
 from utils.options import option
+from utils.ply import write_ply
 from utils.types import FloatArray
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from export.sights import trust
 from utils.artifacts import has_maps, load_maps
 from utils.errors import InputError
 from utils.finished_run import has_result, require_stages
@@ -18,7 +17,6 @@ from utils.visibility import DepthView
 
 View = tuple[Side, str]
 OPAQUE = 0.5
-HALF_TRUSTED_SPREAD = 0.02  # of the depth: as the confidence of the point cloud
 
 
 @dataclass(frozen=True)
@@ -103,17 +101,10 @@ class MeasuredRun:
         if self.source != "prior":
             rendered = load_maps(self.folder / "render", *view)
             known &= rendered["opacity"] >= OPAQUE
-            maps = {"sigma_mm": rendered["depth_std_mm"]} | maps | {"confidence": _trust(rendered)}
+            maps = {"sigma_mm": rendered["depth_std_mm"]} | maps | {"confidence": trust(rendered)}
         parts = (depth, maps["sigma_mm"], maps["confidence"])
         return Measured(*(np.where(known, part, np.nan).astype(np.float32) for part in parts))
 
     def depth_view(self, view: View) -> DepthView:
         """Return what a view sees of the tissue."""
         return DepthView(self.scene.rig.camera(view[0]), self.world_from(view), self.measured(view).depth_mm)
-
-
-def _trust(maps: dict[str, NDArray[Any]]) -> FloatArray:
-    """Return (h, w) how sure a field is of its depth: opaque and thin."""
-    with np.errstate(all="ignore"):  # clear rays have no depth
-        spread = maps["depth_std_mm"] / (HALF_TRUSTED_SPREAD * maps["depth_mm"])
-        return np.asarray(np.nan_to_num(maps["opacity"] / (1.0 + spread**2)))

@@ -18,13 +18,13 @@ from export.looking import Looks, filled, look, padded, to_bytes
 from export.medical_volume import write_mha
 from export.mesh_files import MATERIAL, TEXTURE, Coloured, write_glb, write_obj
 from export.picture import mesh_picture
-from export.ply import write_ply
 from export.sights import FRAME, Sights
 from export.surface import Mesh, decimated, extract, smoothed, without_degenerate, without_specks
 from utils.artifacts import file_hash, write_json
 from utils.errors import InputError
 from utils.images import write_rgb
 from utils.options import option
+from utils.ply import write_ply
 
 METHODS, TEXTURES = ("tsdf", "density"), ("shaded", "albedo", "none")
 MESH_METHOD = (

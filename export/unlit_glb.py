@@ -8,7 +8,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from export.ply_reading import Shape
+from export.shapes import Shape
 from utils.types import FloatArray
 
 FLOAT, UNSIGNED_INT = 5126, 5125  # component types, glTF 2.0 section 3.6.2.2

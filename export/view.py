@@ -19,7 +19,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from export.measured_run import MeasuredRun, View
-from export.ply_reading import Shape, read_shape
+from export.shapes import Shape, read_shape
 from export.tape import Tape
 from export.unlit_glb import unlit_glb
 from export.viewer_layers import LAYERS, frame_pictures, shape_colours, thumbnail

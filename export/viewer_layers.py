@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.measured_run import MeasuredRun, View
-from export.ply_reading import Shape
+from export.shapes import Shape
 from utils.geometry import invert_rigid, transform
 from utils.types import FloatArray
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from export.ply import write_ply
 from utils.artifacts import save_maps, write_json
 from utils.geometry import FloatArray, invert_rigid, rigid
 from utils.images import write_rgb
+from utils.ply import write_ply
 from utils.scene import Scene, save_poses
 from utils.types import Camera, Poses, Rig, Side
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from evaluation import stage
 from evaluation.options import EvaluationOptions
-from evaluation.report_run import Run, read_run
-from export.ply import write_ply
+from evaluation.report.run import Run, read_run
 from utils.artifacts import save_maps, write_json
 from utils.geometry import rigid
 from utils.images import write_rgb
+from utils.ply import write_ply
 from utils.scene import Scene, save_poses
 from utils.types import Camera, Poses, Rig, Side
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.camera_set import CameraSet, eye_and_frame
-from export.ply import read_cloud
+from export.shapes import read_shape
 from utils.artifacts import has_maps, load_maps
 from utils.errors import InputError
 from utils.scene import Scene, load_poses
@@ -79,7 +79,8 @@ def run_points(path: Path) -> tuple[FloatArray, NDArray[np.uint8]]:
         made_from = read_stamp(path / "export")["inputs"]
         stages = [stage for stage in ("poses", "nerf") if stage in made_from and (path / stage / STAMP).exists()]
         if all(made_from[stage] == read_stamp(path / stage)["hash"] for stage in stages):
-            return read_cloud(path / "export" / CLOUD)
+            cloud = read_shape(path / "export" / CLOUD)
+            return cloud.points_world, cloud.colours
     return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.camera_evidence import Evidence, gather, view_keys
-from export.camera_judgement import Measure, blame, measures_for
-from export.camera_report import Report, check
 from export.camera_set import CameraSet
+from export.cameras.evidence import Evidence, gather, view_keys
+from export.cameras.judgement import Measure, blame, measures_for
+from export.cameras.report import Report, check
 from export.check_cameras import FOLDER, main, place_for
 from export.formats import read_cameras
 from stereo_prior import scene as scene_stage

@@ -11,7 +11,6 @@ import trimesh
 
 from export import stage
 from export.cloud import Cloud, merge
-from export.ply import write_ply
 from export.stage import ExportOptions
 from stereo_prior import scene as scene_stage
 from stereo_prior.scene import SceneOptions
@@ -20,6 +19,7 @@ from utils.artifacts import save_maps, write_json
 from utils.errors import InputError, NotApplicable
 from utils.geometry import normals_from_depth
 from utils.images import read_rgb
+from utils.ply import write_ply
 from utils.scene import Scene, save_poses
 from utils.types import ARBITRARY_UNITS, Camera, FloatArray, Poses, Side
 

@@ -278,7 +278,7 @@ def test_a_missing_image_is_refused_and_leaves_nothing(run: Path, tmp_path: Path
 def test_a_cloud_that_ends_too_early_is_refused(run: Path, tmp_path: Path) -> None:
     cloud = run / "export" / "cloud.ply"
     cloud.write_bytes(cloud.read_bytes()[:-5])
-    refused(Order(run, tmp_path / "colmap"), "cloud.ply", "is not a point cloud")
+    refused(Order(run, tmp_path / "colmap"), "cloud.ply", "cannot be read")
 
 
 def test_only_what_a_conversion_wrote_is_replaced(run: Path, tmp_path: Path) -> None:

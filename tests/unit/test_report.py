@@ -14,12 +14,13 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation import report, stage
+from evaluation import stage
 from evaluation.options import EvaluationOptions
-from evaluation.report_confidence import honesty, rank_correlation
-from evaluation.report_frames import choose_views
-from evaluation.report_pixels import Pixels, pool
-from evaluation.report_verdicts import judge, sentence, share_within, verdicts
+from evaluation.report import page as report
+from evaluation.report.confidence import honesty, rank_correlation
+from evaluation.report.frames import choose_views
+from evaluation.report.pixels import Pixels, pool
+from evaluation.report.verdicts import judge, sentence, share_within, verdicts
 from tests.finished_run import NAMES, Example, stamp
 from utils.artifacts import read_json, write_json
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.report_ply import read_ply
-from evaluation.report_space import Stand, project, splat, stand_of
-from evaluation.report_surface import MOST_POINTS, MOST_VERTICES, Surface, thinned
+from evaluation.report.space import Stand, project, splat, stand_of
+from evaluation.report.surface import MOST_POINTS, MOST_VERTICES, Surface, thinned
 from utils.errors import InputError
 from utils.geometry import rigid
+from utils.ply import read_ply
 from utils.types import Poses
 
 

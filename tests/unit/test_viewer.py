@@ -18,8 +18,7 @@ import pytest
 import trimesh
 
 from export.measured_run import MeasuredRun
-from export.ply import write_ply
-from export.ply_reading import Shape, read_shape
+from export.shapes import Shape, read_shape
 from export.unlit_glb import linear_rgb, unlit_glb
 from export.view import Viewer, main
 from export.viewer_layers import UNKNOWN, coloured, frame_pictures, shape_colours, thumbnail
@@ -27,6 +26,7 @@ from tests.measured import make_run, stamp
 from tests.synthetic import Plane, parallel_rig, path
 from utils.errors import InputError
 from utils.geometry import pixel_grid, rigid, transform, unproject
+from utils.ply import write_ply
 from utils.types import FloatArray
 
 RIG = parallel_rig(80, 64)
@@ -74,7 +74,7 @@ def test_broken_files_are_refused(run: Path, tmp_path: Path, cut: int) -> None:
     with pytest.raises(InputError, match=r"broken\.ply cannot be read"):
         read_shape(tmp_path / "broken.ply")
     (tmp_path / "text.ply").write_bytes(data.replace(b"binary_little_endian", b"ascii"))
-    with pytest.raises(InputError, match="another format"):
+    with pytest.raises(InputError, match="no binary little-endian PLY"):
         read_shape(tmp_path / "text.ply")
 
 

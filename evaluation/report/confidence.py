@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from evaluation.report_html import absent, figure, listed, percent
-from evaluation.report_pixels import Pixels
-from evaluation.report_plot import Line, bin_chart, reliability_chart
+from evaluation.report.html import absent, figure, listed, percent
+from evaluation.report.pixels import Pixels
+from evaluation.report.plot import Line, bin_chart, reliability_chart
 from utils.types import FloatArray
 
 FEWEST_PIXELS = 500

@@ -6,8 +6,8 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping
 
-from evaluation.report_html import absent, folded, listed, percent, table, text
-from evaluation.report_run import Run
+from evaluation.report.html import absent, folded, listed, percent, table, text
+from evaluation.report.run import Run
 from utils.options import stamped
 
 _PACKAGES = (

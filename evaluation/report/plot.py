@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.report_html import percent, text
+from evaluation.report.html import percent, text
 from utils.types import FloatArray
 
 WIDTH, HEIGHT = 560, 250

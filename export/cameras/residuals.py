@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from export.camera_looks import Look, Pair
+from export.cameras.looks import Look, Pair
 from utils.geometry import FloatArray, directions, pixel_grid, project, transform, triangulate, unproject
 from utils.types import Camera
 from utils.warping import sample_depth, sample_map

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.report_colours import Scale, fit, limits, round_up
-from evaluation.report_html import absent, picture, text
-from evaluation.report_run import Run
+from evaluation.report.colours import Scale, fit, limits, round_up
+from evaluation.report.html import absent, picture, text
+from evaluation.report.run import Run
 from evaluation.scores import View
 from utils.types import FloatArray
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.report_html import absent, picture, text
-from evaluation.report_ply import read_ply
-from evaluation.report_run import Run
-from evaluation.report_space import Stand, project, splat, stand_of
+from evaluation.report.html import absent, picture, text
+from evaluation.report.run import Run
+from evaluation.report.space import Stand, project, splat, stand_of
+from utils.ply import read_ply
 from utils.types import FloatArray
 
 MOST_POINTS = 60_000
 MOST_VERTICES = 40_000
 _STILL_PX = (900, 560)
-_VIEWER = Path(__file__).with_name("report_viewer.js")
+_VIEWER = Path(__file__).with_name("viewer.js")
 
 
 @dataclass(frozen=True, eq=False)

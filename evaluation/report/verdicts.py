@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from evaluation.report_confidence import honesty
-from evaluation.report_html import percent, text
-from evaluation.report_pixels import Pixels, tissue_covered
-from evaluation.report_run import Run, read_table
+from evaluation.report.confidence import honesty
+from evaluation.report.html import percent, text
+from evaluation.report.pixels import Pixels, tissue_covered
+from evaluation.report.run import Run, read_table
 from utils.artifacts import read_json
 
 State = Literal["good", "fair", "poor", "open"]

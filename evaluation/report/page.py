@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from evaluation import report_setting as setting
 from evaluation.options import EvaluationOptions
-from evaluation.report_cameras import cameras_body, frustum_lines
-from evaluation.report_confidence import confidence_body
-from evaluation.report_frames import frames_body
-from evaluation.report_html import Section, absent, figure, percent, table, text
-from evaluation.report_pixels import Pixels, pool
-from evaluation.report_plot import Line, sequence_chart
-from evaluation.report_run import Run, read_run, stamped_options
-from evaluation.report_surface import Surface, load_surface, surface_body
-from evaluation.report_verdicts import mean_of, sentence, share_within, table_of, verdicts
+from evaluation.report import setting
+from evaluation.report.cameras import cameras_body, frustum_lines
+from evaluation.report.confidence import confidence_body
+from evaluation.report.frames import frames_body
+from evaluation.report.html import Section, absent, figure, percent, table, text
+from evaluation.report.pixels import Pixels, pool
+from evaluation.report.plot import Line, sequence_chart
+from evaluation.report.run import Run, read_run, stamped_options
+from evaluation.report.surface import Surface, load_surface, surface_body
+from evaluation.report.verdicts import mean_of, sentence, share_within, table_of, verdicts
 from evaluation.tables import blocks
 from utils.errors import InputError, disk_trouble
 from utils.stages import STAMP, read_stamp
@@ -31,7 +31,7 @@ log = logging.getLogger("specula")
 _Drawn = TypeVar("_Drawn")
 
 PAGE = "report.html"
-_STYLE = Path(__file__).with_name("report_style.css")
+_STYLE = Path(__file__).with_name("style.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _SHOWN_BLOCKS = ("depth", "depth_sources", "rgb", "runtime_s")  # of metrics.json: elsewhere on the page
 
@@ -253,7 +253,3 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

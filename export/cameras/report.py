@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.camera_changes import Suggestion, suggest_single, suggest_whole
-from export.camera_evidence import Evidence, view_keys
-from export.camera_judgement import Judged, judge, measures_for
-from export.camera_looks import Pair
-from export.camera_residuals import Placed, residuals
 from export.camera_set import CameraSet
-from export.camera_verdicts import (
+from export.cameras.changes import Suggestion, suggest_single, suggest_whole
+from export.cameras.evidence import Evidence, view_keys
+from export.cameras.judgement import Judged, judge, measures_for
+from export.cameras.looks import Pair
+from export.cameras.residuals import Placed, residuals
+from export.cameras.verdicts import (
     Finding,
     centred,
     check_intrinsics,

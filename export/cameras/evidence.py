@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from export.camera_looks import SIDES, Look, Pair, look, match, neighbours
 from export.camera_set import CameraSet, eye_and_frame
+from export.cameras.looks import SIDES, Look, Pair, look, match, neighbours
 from export.formats.run_folder import read_run
 from utils.artifacts import has_maps, load_maps
 from utils.errors import InputError

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.camera_residuals import Residuals
-from export.camera_verdicts import Finding
+from export.cameras.residuals import Residuals
+from export.cameras.verdicts import Finding
 from utils.types import BoolArray, FloatArray
 
 IntArray = NDArray[np.int64]

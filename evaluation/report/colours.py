@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.report_html import text
+from evaluation.report.html import text
 from utils.types import FloatArray
 
 # Anchors of the colour maps, from the low end to the high one; lightness alone tells the sequential ones.

@@ -8,8 +8,8 @@ from itertools import permutations, product
 
 import numpy as np
 
-from export.camera_looks import Look, Pair
-from export.camera_residuals import Placed, warp_error
+from export.cameras.looks import Look, Pair
+from export.cameras.residuals import Placed, warp_error
 from utils.types import BoolArray, FloatArray
 
 MOST_PAIRS = 12  # that a change of the whole set is tried on

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.depth_metrics import known, median_ratio
-from evaluation.report_run import Run
+from evaluation.report.run import Run
 from evaluation.scores import DEPTH_FOLDERS, View
 from utils.types import BoolArray, FloatArray
 

@@ -1,4 +1,4 @@
-"""Read the vertices and triangles of binary PLY files, such as the stage `export` writes."""
+"""Read and write clouds and meshes as binary PLY, with colour, confidence, and comments for unit and frame."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import InputError
+from utils.types import FloatArray
 
 _KINDS = {
     **dict.fromkeys(("char", "int8"), "<i1"),
@@ -20,6 +21,44 @@ _KINDS = {
     **dict.fromkeys(("float", "float32"), "<f4"),
     **dict.fromkeys(("double", "float64"), "<f8"),
 }
+_VERTEX = np.dtype(
+    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
+    + [(name, "u1") for name in ("red", "green", "blue")]
+    + [("confidence", "<f4")]
+)
+_FACE = np.dtype([("count", "u1"), ("corners", "<i4", (3,))])
+_PLY_NAMES = {"<f4": "float", "|u1": "uchar"}
+
+
+def write_ply(
+    path: Path,
+    points_world: FloatArray,
+    normals_world: FloatArray,
+    colours: NDArray[np.uint8],
+    confidence: FloatArray,
+    comments: list[str],
+    faces: NDArray[np.int64] | None = None,
+) -> None:
+    """Write points (n, 3), unit normals (n, 3), RGB (n, 3), confidence (n,) in [0, 1], and triangles (m, 3)."""
+    vertices = np.zeros(len(points_world), _VERTEX)
+    for axis, name in enumerate("xyz"):
+        vertices[name] = points_world[:, axis]
+        vertices[f"n{name}"] = normals_world[:, axis]
+    for channel, name in enumerate(("red", "green", "blue")):
+        vertices[name] = colours[:, channel]
+    vertices["confidence"] = confidence
+    header = ["ply", "format binary_little_endian 1.0", *(f"comment {text}" for text in comments)]
+    header.append(f"element vertex {len(vertices)}")
+    names = _VERTEX.names or ()
+    header += [f"property {_PLY_NAMES[_VERTEX[name].str]} {name}" for name in names]
+    triangles = np.zeros(0 if faces is None else len(faces), _FACE)
+    if faces is not None:
+        triangles["count"], triangles["corners"] = 3, faces
+        header += [f"element face {len(faces)}", "property list uchar int vertex_indices"]
+    with open(path, "wb") as file:
+        file.write(("\n".join([*header, "end_header"]) + "\n").encode("ascii"))
+        file.write(vertices.tobytes())
+        file.write(triangles.tobytes())
 
 
 def read_ply(path: Path) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64] | None]:
@@ -40,6 +79,8 @@ def read_ply(path: Path) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int
                 if not (rows["corners"] == 3).all():
                     raise _strange(path, "faces of other than three corners")
                 faces = rows["indices"].astype(np.int64)
+                if faces.min() < 0 or faces.max() >= len(next(iter(vertices.values()), ())):
+                    raise _strange(path, "faces of vertices that are not there")
     if not {"x", "y", "z"} <= set(vertices):
         raise _strange(path, "no vertices")
     return vertices, faces

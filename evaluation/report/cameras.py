@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from evaluation.report_html import absent, data_uri, figure, listed, text
-from evaluation.report_run import Run
-from evaluation.report_space import Stand, project, splat, stand_of
-from evaluation.report_surface import Surface
+from evaluation.report.html import absent, data_uri, figure, listed, text
+from evaluation.report.run import Run
+from evaluation.report.space import Stand, project, splat, stand_of
+from evaluation.report.surface import Surface
 from utils.geometry import transform, unproject
 from utils.types import Camera, FloatArray, Poses, Side
 

@@ -1,0 +1,1 @@
+"""Checks of posed cameras, one by one, for `python -m export.check_cameras`."""
