@@ -12,16 +12,16 @@ from utils.scene import Scene
 
 
 def main(run: Path, out: Path) -> None:
-    """Put image, render and depth of the middle held-out frame above the point cloud."""
+    """Put image, render and depth of the middle held-out frame above the mesh."""
     scene = Scene.load(run / "scene")
     name = scene.test[len(scene.test) // 2]
     maps = load_maps(run / "render", "left", name)
     depth = np.where(maps["opacity"] >= 0.5, maps["depth_mm"], np.nan)
     depth[~scene.masks("left", name)[0]] = np.nan
     top = np.hstack([scene.image("left", name), maps["rgb"], colour_depth(depth)])
-    cloud = read_rgb(run / "export" / "cloud.png")
-    height = round(cloud.shape[0] * top.shape[1] / cloud.shape[1])
-    bottom = cv2.resize(cloud, (top.shape[1], height), interpolation=cv2.INTER_AREA)
+    mesh = read_rgb(run / "export" / "mesh.png")
+    height = round(mesh.shape[0] * top.shape[1] / mesh.shape[1])
+    bottom = cv2.resize(mesh, (top.shape[1], height), interpolation=cv2.INTER_AREA)
     write_rgb(out, np.vstack([top, np.asarray(bottom, np.uint8)]))
 
 
