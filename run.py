@@ -40,7 +40,7 @@ def run(options: dict[str, Any], notices: list[str]) -> None:
     run_stages(STAGES, options, root, chosen=chosen, fresh=experiment.no_reload)
     if "evaluation" in chosen and not skipped(root / "evaluation"):
         print("\n" + format_console_table(read_json(root / "evaluation" / "metrics.json")))
-        print(f"\ntables: {root / 'evaluation'}   point cloud: {root / 'export' / 'cloud.ply'}")
+        print(f"\nreport: {root / 'evaluation' / PAGE}   cloud and mesh: {root / 'export'}")
     if experiment.open_page:
         print(show_page(root / "evaluation" / PAGE))
 

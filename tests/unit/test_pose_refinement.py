@@ -126,3 +126,26 @@ def test_a_drift_is_carried_to_frames_between_and_errors_of_their_own_are_not() 
     alone = carry_over(positions, RANDOM.standard_normal((len(positions), 6)), wanted)
     assert alone.share < 0.3
     assert carry_over(positions[:2], drift[:2], wanted).share == 0.0
+
+
+def test_a_field_of_densities_learns_poses_too() -> None:
+    one = trainer(refine_poses=True, field="mlp", netdepth=2, netwidth=8, lamp=False)
+    one.advance()
+    assert one.poses is not None
+    assert float(one.poses.told.detach().abs().max()) > 1e-6
+    one.take_over_poses()
+    assert not one.pool.cameras.world_from_camera.requires_grad
+
+
+def test_one_eye_has_no_rig_to_correct() -> None:
+    some = pool()
+    left = [0, 1, 2]
+    all_of = some.cameras
+    cameras = Cameras(
+        all_of.intrinsics[left], all_of.world_from_camera[left], all_of.world_from_left[left], all_of.frame[left]
+    )
+    one = moved(PoseCorrections(cameras, some.views[:3], 80.0))
+    found = one().world_from_camera
+    found.sum().backward()
+    assert one.of_rig.grad is not None
+    assert not one.of_rig.grad.any()
