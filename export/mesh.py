@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -199,8 +200,6 @@ def _textured(
 
 def padded_mask(inside: NDArray[np.bool_], reach_px: int) -> NDArray[np.bool_]:
     """Return the charts (h, w) with so many texels around them."""
-    import cv2
-
     size = 2 * reach_px + 1
     return np.asarray(cv2.dilate(inside.astype(np.uint8), np.ones((size, size), np.uint8)) > 0)
 
