@@ -14,6 +14,7 @@ from evaluation.options import EvaluationOptions
 from evaluation.scores import ReadTruth
 from evaluation.surfaces import Mesh, Surface, read_mesh, sampled
 from evaluation.visibility import least, mesh_that_counts, truth_that_counts
+from utils.artifacts import read_json
 from utils.errors import InputError
 from utils.geometry import rotation_angle_degrees, transform
 from utils.scene import Scene
@@ -50,6 +51,9 @@ def score_mesh(
         InputError: a true mesh or its poses cannot be read.
     """
     if not (export / MESH_FILE).is_file():
+        record = read_json(export / "mesh.json") if (export / "mesh.json").is_file() else {}
+        if "left_out" in record:
+            notes.append(f"mesh: none was made, since {record['left_out'].splitlines()[0]}")
         return {}
     poses = poses or _single_pair(scene)
     if not poses.metric:
@@ -110,5 +114,6 @@ def _moved(mesh: Mesh, motion: FloatArray) -> Surface:
 
 def _single_pair(scene: Scene) -> Poses:
     """Return the poses of a run without any: the left eye of the first training frame is the world."""
-    names = scene.train[:1]
-    return Poses(names, np.eye(4)[None].repeat(len(names), 0), None, "right" in scene.sides)
+    names, stereo = scene.train[:1], "right" in scene.sides
+    left = np.eye(4)[None].repeat(len(names), 0)
+    return Poses(names, left, left @ scene.rig.left_from("right") if stereo else None, stereo)

@@ -189,14 +189,15 @@ def from_depth(scene: Scene, poses: Poses, read_truth: ReadTruth) -> Truth | str
     rng = np.random.default_rng(0)
     names = evenly([name for name in scene.train if name in poses.names and poses.placed(name)], scene)
     views = []
-    for side, name in ((side, name) for name in names for side in scene.sides):
+    sides = scene.sides if poses.world_from_right is not None else scene.sides[:1]
+    for side, name in ((side, name) for name in names for side in sides):
         depth_mm = read_truth(side, name)
         if depth_mm is None:
             continue
         tissue, _ = scene.masks(side, name)
         known = tissue & np.isfinite(depth_mm) & (depth_mm > 0)
         if known.any():
-            pose = poses.world_from("left", name) @ scene.rig.left_from(side)
+            pose = poses.world_from(side, name)
             shown = np.where(known, depth_mm, np.nan).astype(np.float32)
             views.append(View(scene.rig.camera(side), pose, shown))
     parts = [_points_of(view, _MOST_PIXELS // len(views), rng) for view in views]

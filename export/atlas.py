@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba
@@ -17,6 +17,8 @@ from utils.types import BoolArray, FloatArray
 # Free texels around a chart, so that neighbours do not bleed into it in smaller copies of the picture.
 PADDING_PX = 4
 LARGEST_PX = 4096
+# A triangle may be drawn so many times as long as others of its size, and by so many texels.
+STRAY = 4.0
 
 
 @dataclass(frozen=True)
@@ -60,13 +62,48 @@ def unfold(mesh: Mesh, texel_mm: float) -> Atlas:
     largest = float(np.sqrt(0.6 * LARGEST_PX**2 / max(mesh.area_mm2, 1e-9)))
     packing: Any = xatlas.PackOptions()
     packing.padding, packing.texels_per_unit, packing.bilinear = PADDING_PX, min(1.0 / texel_mm, largest), True
-    atlas: Any = xatlas.Atlas()
     faces = inverse.reshape(-1, 3)
-    atlas.add_uv_mesh(flat.astype(np.float32), faces.astype(np.uint32), chart[:, None].astype(np.uint32))
-    atlas.generate(pack_options=packing)
+    width = height = LARGEST_PX + 1
+    while max(width, height) > LARGEST_PX:
+        atlas: Any = xatlas.Atlas()
+        atlas.add_uv_mesh(flat.astype(np.float32), faces.astype(np.uint32), chart[:, None].astype(np.uint32))
+        atlas.generate(pack_options=packing)
+        width, height = int(atlas.width), int(atlas.height)
+        packing.texels_per_unit *= 0.95 * min(1.0, LARGEST_PX / max(width, height))
+        packing.padding = max(packing.padding - 1, 1)
     source, faces, uv = atlas[0]
-    width, height = int(atlas.width), int(atlas.height)
-    return Atlas(mesh, vertex[source.astype(np.int64)], uv.astype(float), faces.astype(np.int64), width, height)
+    found = Atlas(mesh, vertex[source.astype(np.int64)], uv.astype(float), faces.astype(np.int64), width, height)
+    return _without_stray_triangles(found)
+
+
+def _without_stray_triangles(atlas: Atlas) -> Atlas:
+    """Return the atlas with triangles that reach much farther in the picture than on the surface drawn together.
+
+    Triangles with next to no area are not packed with their chart: a corner stays behind, and they would be
+    painted across other charts.
+    """
+    size = np.array([atlas.width, atlas.height], float)
+    edges = [(0, 1), (1, 2), (2, 0)]
+    corners, points = atlas.uv[atlas.faces] * size, atlas.mesh.vertices[atlas.vertex[atlas.faces]]
+    drawn, real = (
+        np.stack([np.linalg.norm(p[:, a] - p[:, b], axis=1) for a, b in edges]).max(axis=0)
+        for p in (corners, points)
+    )
+    scale = float(np.median(drawn[real > 0] / real[real > 0])) if (real > 0).any() else 1.0
+    outside = ((atlas.uv[atlas.faces] < 0) | (atlas.uv[atlas.faces] > 1)).any(axis=(1, 2))
+    stray = np.flatnonzero(outside | (drawn > STRAY * scale * real + STRAY))
+    if not len(stray):
+        return atlas
+    inside = ((corners[stray] >= 0) & (corners[stray] <= size)).all(axis=-1)
+    kept = atlas.uv[atlas.faces[stray, np.argmax(inside, axis=1)]].clip(0.0, 1.0)
+    faces = atlas.faces.copy()
+    faces[stray] = len(atlas.uv) + np.arange(3 * len(stray)).reshape(-1, 3)
+    return replace(
+        atlas,
+        vertex=np.concatenate([atlas.vertex, atlas.vertex[atlas.faces[stray]].ravel()]),
+        uv=np.concatenate([atlas.uv.clip(0.0, 1.0), np.repeat(kept, 3, axis=0)]),
+        faces=faces,
+    )
 
 
 def _laid_flat(points: FloatArray, chart: NDArray[np.int64], normals: FloatArray) -> FloatArray:
@@ -86,11 +123,18 @@ def texels(atlas: Atlas) -> Texels:
     place = np.zeros((atlas.height, atlas.width, 3), np.float32)
     _rasterise(corners, atlas.faces, face, place)
     inside = face >= 0
-    corner_vertices = atlas.vertex[atlas.faces[face[inside]]]
-    share = place[inside][..., None].astype(float)
-    normals = (share * atlas.mesh.normals[corner_vertices]).sum(1)
+    vertices, shares = atlas.vertex[atlas.faces[face[inside]]], place[inside]
+    points, normals = _mixed(atlas.mesh.vertices, vertices, shares), _mixed(atlas.mesh.normals, vertices, shares)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return Texels(inside, (share * atlas.mesh.vertices[corner_vertices]).sum(1), normals)
+    return Texels(inside, points, normals)
+
+
+def _mixed(values: FloatArray, vertices: NDArray[np.int64], shares: NDArray[np.float32]) -> FloatArray:
+    """Return sums (t, 3) of three vertices' values each, weighted; corner by corner, for there may be millions."""
+    total = np.zeros((len(shares), 3))
+    for corner in range(3):
+        total += shares[:, corner, None] * values[vertices[:, corner]]
+    return total
 
 
 @numba.njit(**KERNEL)

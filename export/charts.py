@@ -28,7 +28,9 @@ def charts_of(mesh: Mesh) -> tuple[NDArray[np.int64], FloatArray]:
     chart = np.full(len(mesh.faces), -1, np.int64)
     count = _grow(order, neighbours_of(mesh), calm, CONE, chart)
     mean = np.stack([np.bincount(chart, normals[:, axis], count) for axis in range(3)], axis=1)
-    return chart, mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
+    length = np.linalg.norm(mean, axis=1, keepdims=True)
+    # Triangles without area have no normal: any will do.
+    return chart, np.where(length > 1e-12, mean / np.maximum(length, 1e-12), [[0.0, 0.0, -1.0]])
 
 
 def neighbours_of(mesh: Mesh) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from utils.geometry import transform
 from utils.images import write_rgb
 from utils.options import option
 from utils.ply import write_ply
-from utils.types import FloatArray
+from utils.types import BoolArray, FloatArray
+
+# Of a voxel: weight, point, normal, colour, best confidence. Voxels wait to be added up until there are so many.
+SUMS, MOST_WAITING = 11, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,16 @@ class Cloud:
 
 def write_cloud(options: CloudOptions, sights: Sights, out: Path) -> str:
     """Write `cloud.ply` and a picture of it; return a summary. Raises InputError: no point is good enough."""
-    found = [_view_cloud(options, sight) for sight in tqdm(sights, desc="export: cloud", unit="view")]
-    footprints_mm = np.concatenate([footprint for _, footprint in found])
-    if not len(footprints_mm):
+    footprints_mm = [footprint for sight in sights if (footprint := _footprint(options, sight)) is not None]
+    if not footprints_mm:
         raise InputError(
             "no point is left for the cloud",
             found="no tissue pixel with known depth and enough confidence",
             expected="some tissue with a confidence of at least --cloud_min_confidence",
             do="lower --cloud_min_confidence, or look at the maps of `prior` and `render`",
         )
-    cloud = merge([one for one, _ in found], options.cloud_voxel or float(np.median(footprints_mm)))
+    views = (_view_cloud(options, sight) for sight in tqdm(sights, desc="export: cloud", unit="view"))
+    cloud = merge(views, options.cloud_voxel or float(np.median(footprints_mm)))
     comments = [f"unit {sights.unit}", f"frame {FRAME}", f"from {sights.source}", "confidence in [0, 1], 1 best"]
     write_ply(
         out / "cloud.ply", cloud.points_world, cloud.normals_world, cloud.colours, cloud.confidence, comments
@@ -72,43 +76,73 @@ def write_cloud(options: CloudOptions, sights: Sights, out: Path) -> str:
     return f"{len(cloud.points_world)} points, {extent} {sights.unit}"
 
 
-def merge(clouds: list[Cloud], voxel_mm: float) -> Cloud:
-    """Keep one point a voxel: the mean of those in it, weighted by confidence; the best of their confidences."""
-    points = np.concatenate([cloud.points_world for cloud in clouds])
-    if not len(points):
-        return clouds[0]
-    normals = np.concatenate([cloud.normals_world for cloud in clouds])
-    colours = np.concatenate([cloud.colours for cloud in clouds]).astype(float)
-    confidence = np.concatenate([cloud.confidence for cloud in clouds]).astype(float)
-    cells = np.floor(points / voxel_mm).astype(np.int64)
-    cells -= cells.min(axis=0)
-    spans = cells.max(axis=0) + 1
-    keys = (cells[:, 0] * spans[1] + cells[:, 1]) * spans[2] + cells[:, 2]
-    _, inverse = np.unique(keys, return_inverse=True)
-    count = int(inverse.max()) + 1
-    weight = np.maximum(confidence, 1e-6)  # points without any confidence still have a place
-    total = np.bincount(inverse, weight, count)
+def merge(clouds: Iterable[Cloud], voxel_mm: float) -> Cloud:
+    """Keep one point a voxel: the mean of those in it, weighted by confidence; the best of their confidences.
 
-    def mean(values: FloatArray) -> FloatArray:
-        columns = [np.bincount(inverse, weight * values[:, k], count) / total for k in range(3)]
-        return np.stack(columns, axis=1)
-
-    best = np.zeros(count)
-    np.maximum.at(best, inverse, confidence)
-    normal = mean(normals)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    return Cloud(mean(points), normal, np.rint(mean(colours)).astype(np.uint8), best)
+    Clouds are added up one after the other: all pixels of a long sequence would not fit into memory.
+    """
+    cells: NDArray[np.int64] = np.zeros((0, 3), np.int64)
+    sums: FloatArray = np.zeros((0, SUMS))
+    waiting: list[tuple[NDArray[np.int64], FloatArray]] = []
+    for cloud in clouds:
+        waiting.append(_added_up(*_weighed(cloud, voxel_mm)))
+        if sum(len(part[0]) for part in waiting) > max(len(cells), MOST_WAITING):
+            cells, sums = _joined([(cells, sums), *waiting])
+            waiting = []
+    _, sums = _joined([(cells, sums), *waiting])
+    mean = sums[:, 1:10] / sums[:, :1]
+    normals = mean[:, 3:6] / np.maximum(np.linalg.norm(mean[:, 3:6], axis=1, keepdims=True), 1e-9)
+    return Cloud(mean[:, :3], normals, np.rint(mean[:, 6:]).astype(np.uint8), sums[:, 10])
 
 
-def _view_cloud(options: CloudOptions, sight: Sight) -> tuple[Cloud, FloatArray]:
-    """Return the points of one view in the world, and the footprint of its pixels, mm."""
+def _weighed(cloud: Cloud, voxel_mm: float) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return the voxels (n, 3) of points, and (n, 11): weight, weighted point, normal and colour, confidence."""
+    confidence = cloud.confidence.astype(float)
+    weight = np.maximum(confidence, 1e-6)[:, None]  # points without any confidence still have a place
+    values = np.hstack([cloud.points_world, cloud.normals_world, cloud.colours.astype(float)])
+    cells = np.floor(cloud.points_world / voxel_mm).astype(np.int64).reshape(-1, 3)
+    return cells, np.hstack([weight, weight * values, confidence[:, None]])
+
+
+def _joined(parts: list[tuple[NDArray[np.int64], FloatArray]]) -> tuple[NDArray[np.int64], FloatArray]:
+    return _added_up(np.concatenate([cells for cells, _ in parts]), np.concatenate([sums for _, sums in parts]))
+
+
+def _added_up(cells: NDArray[np.int64], sums: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+    """Return every voxel (m, 3) once, with the sums of its rows (m, 11), and the largest in the last column."""
+    if not len(cells):
+        return cells, sums
+    low = cells.min(axis=0)
+    spans = cells.max(axis=0) - low + 1
+    shifted = cells - low
+    keys = (shifted[:, 0] * spans[1] + shifted[:, 1]) * spans[2] + shifted[:, 2]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    total = np.empty((len(first), SUMS))
+    for column in range(SUMS - 1):
+        total[:, column] = np.bincount(inverse, sums[:, column], len(first))
+    total[:, -1] = 0.0
+    np.maximum.at(total[:, -1], inverse, sums[:, -1])
+    return cells[first], total
+
+
+def _chosen(options: CloudOptions, sight: Sight) -> BoolArray:
     with np.errstate(invalid="ignore"):
         front = sight.cosine > np.cos(np.radians(options.cloud_max_angle))
-    chosen = sight.plain & front & (sight.confidence >= options.cloud_min_confidence)
-    cloud = Cloud(
+    return np.asarray(sight.plain & front & (sight.confidence >= options.cloud_min_confidence))
+
+
+def _footprint(options: CloudOptions, sight: Sight) -> float | None:
+    """Return what a pixel of a view covers, mm (median), None where none is good enough."""
+    depth = sight.depth_mm[_chosen(options, sight)]
+    return float(np.median(depth)) / sight.camera.fx if len(depth) else None
+
+
+def _view_cloud(options: CloudOptions, sight: Sight) -> Cloud:
+    """Return the points of one view in the world."""
+    chosen = _chosen(options, sight)
+    return Cloud(
         transform(sight.world_from_camera, sight.points[chosen]),
         sight.normals[chosen] @ sight.world_from_camera[:3, :3].T,
         sight.rgb[chosen],
         sight.confidence[chosen].astype(float),
     )
-    return cloud, sight.depth_mm[chosen] / sight.camera.fx

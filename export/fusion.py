@@ -18,6 +18,8 @@ from utils.types import FloatArray
 TRUNCATION_VOXELS, TRUNCATION_SIGMAS = 4.0, 3.0
 # Depth that spreads more is no surface: relative to the depth.
 WIDEST_SPREAD = 0.05
+# Logarithm of the factor by which depth may lie beyond its usual range and count.
+FENCE = 0.4
 # Of a volume: its sums and weights take 9 bytes a voxel.
 MOST_VOXELS = 60_000_000
 
@@ -70,15 +72,30 @@ def weight_of(sight: Sight, least_confidence: float, largest_angle: float) -> ND
 
 
 def extent(sights: Sights, least_confidence: float, largest_angle: float) -> tuple[FloatArray, FloatArray, float]:
-    """Return the box (3,) to (3,) of all usable depth in the world, and the median footprint of a pixel, mm."""
-    low, high, footprints = np.full(3, np.inf), np.full(3, -np.inf), []
+    """Return the box (3,) to (3,) of usable depth in the world, and the median footprint of a pixel, mm.
+
+    Depth far beyond what nearly all pixels have, a patch that one view got wrong, has no say: the box would grow
+    by far, and its voxels with it.
+    """
+    some, footprints = [], []
+    for sight in sights:
+        depth = sight.depth_mm[weight_of(sight, least_confidence, largest_angle) > 0]
+        if len(depth):
+            some.append(np.log(depth[:: max(len(depth) // 5000, 1)]))
+            footprints.append(float(np.median(depth)) / sight.camera.fx)
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    if not some:
+        return low, high, float("nan")
+    near, far = np.percentile(np.concatenate(some), [1.0, 99.0])
+    beyond = far - near + FENCE
     for sight in sights:
         usable = weight_of(sight, least_confidence, largest_angle) > 0
+        with np.errstate(invalid="ignore"):
+            usable &= np.abs(np.log(sight.depth_mm) - 0.5 * (near + far)) <= 0.5 * (far - near) + beyond
         if usable.any():
             points = transform(sight.world_from_camera, sight.points[usable])
             low, high = np.minimum(low, points.min(0)), np.maximum(high, points.max(0))
-            footprints.append(float(np.median(sight.depth_mm[usable])) / sight.camera.fx)
-    return low, high, float(np.median(footprints)) if footprints else float("nan")
+    return low, high, float(np.median(footprints))
 
 
 def fuse(sights: Sights, grid: Grid, least_confidence: float, largest_angle: float) -> Volume:

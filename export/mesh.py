@@ -39,6 +39,17 @@ DENSITY_WARNING = (
     "by up to the field's blur, and rough where few rays passed; measure on --mesh_method tsdf"
 )
 
+LIMITS = {
+    "mesh_voxel": (0.0, np.inf),
+    "mesh_min_views": (1, np.inf),
+    "mesh_min_confidence": (0.0, 1.0),
+    "mesh_max_angle": (1.0, 89.0),
+    "mesh_min_piece": (0.0, 1.0),
+    "mesh_smooth": (0, np.inf),
+    "mesh_faces": (0, np.inf),
+    "texture_texel": (0.0, np.inf),
+}
+
 log = logging.getLogger("specula")
 
 
@@ -62,22 +73,21 @@ class MeshOptions:
 
 def check(options: MeshOptions) -> None:
     """Raise InputError for options that no mesh can be made with."""
-    sizes = (options.mesh_voxel, options.mesh_smooth, options.mesh_faces, options.texture_texel)
-    shares = (options.mesh_min_confidence, options.mesh_min_piece)
-    if min(sizes) < 0 or options.mesh_min_views < 1 or not 0 < options.mesh_max_angle < 90:
+    for name, (least, most) in LIMITS.items():
+        value = getattr(options, name)
+        if not least <= value <= most:
+            raise InputError(
+                f"--{name} {value:g} is no option of a mesh",
+                found=f"{value:g}",
+                expected=f"a number from {least:g} to {most:g}" if most < np.inf else f"{least:g} or more",
+                do="correct the flag",
+            )
+    if options.no_mesh and options.volume_mha:
         raise InputError(
-            "an option of the mesh is out of range",
-            found=f"mesh_voxel, mesh_smooth, mesh_faces, texture_texel {sizes}, mesh_min_views "
-            f"{options.mesh_min_views}, mesh_max_angle {options.mesh_max_angle:g}",
-            expected="0 or more; mesh_min_views 1 or more; mesh_max_angle between 0 and 90",
-            do="correct the flag",
-        )
-    if min(shares) < 0 or max(shares) > 1:
-        raise InputError(
-            "an option of the mesh is no share",
-            found=f"mesh_min_confidence, mesh_min_piece {shares}",
-            expected="numbers from 0 to 1",
-            do="correct the flag",
+            "--volume_mha belongs to the mesh",
+            found="--volume_mha and --no_mesh",
+            expected="one of them",
+            do="leave one out",
         )
 
 
@@ -125,8 +135,8 @@ def _volume(options: MeshOptions, sights: Sights, render: Path) -> tuple[Volume,
     if options.mesh_method == "tsdf":
         voxel = options.mesh_voxel or VOXEL_FOOTPRINTS * footprint_mm
         grid = Grid.around(low - 3 * voxel, high + 3 * voxel, voxel)
-        if options.mesh_voxel and grid.voxel_mm > options.mesh_voxel:
-            log.warning("export: --mesh_voxel %g would be too many voxels, %.3g taken", voxel, grid.voxel_mm)
+        if grid.voxel_mm > voxel:
+            log.warning("export: voxels of %.3g would be too many, %.3g taken", voxel, grid.voxel_mm)
         return fuse(sights, grid, *limits), footprint_mm
     log.warning("export: the mesh is %s", DENSITY_WARNING)
     values, grid = read_level_set(render)
@@ -152,6 +162,10 @@ def read_level_set(render: Path) -> tuple[NDArray[np.float32], Grid]:
 def _surface(options: MeshOptions, sights: Sights, volume: Volume) -> Coloured:
     """Return the cleaned mesh with colours and confidence of its vertices."""
     views = min(options.mesh_min_views, len(sights))
+    if views < options.mesh_min_views:
+        log.warning(
+            "export: --mesh_min_views %d: there are %d views, all are asked for", options.mesh_min_views, views
+        )
     mesh = without_specks(without_degenerate(extract(volume, views)), options.mesh_min_piece)
     tolerance = volume.grid.truncation_mm
     # Back sheets and what hides behind the surface: no view looks at their front.
@@ -159,6 +173,8 @@ def _surface(options: MeshOptions, sights: Sights, volume: Volume) -> Coloured:
     seen = np.asarray((looks.views[mesh.faces] >= views).any(axis=1))
     mesh = without_specks(mesh.chosen(seen), options.mesh_min_piece)
     mesh = decimated(smoothed(mesh, options.mesh_smooth), options.mesh_faces)
+    if options.mesh_faces and len(mesh.faces) > options.mesh_faces:
+        log.warning("export: --mesh_faces %d: the mesh keeps %d triangles", options.mesh_faces, len(mesh.faces))
     if not len(mesh.faces):
         raise InputError(
             "nothing of the mesh is left",

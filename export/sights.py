@@ -82,7 +82,12 @@ class Sights:
         placed = load_poses(poses, nerf) if not skipped(poses) else None
         depths = filter if rendered else prior
         names = [name for name in dataset.train if has_maps(depths, "left", name)]
-        views: list[tuple[Side, str]] = [(side, name) for side in dataset.sides for name in names]
+        sides = dataset.sides
+        if placed is not None and placed.world_from_right is None:
+            sides = dataset.sides[:1]
+        views: list[tuple[Side, str]] = [
+            (side, name) for side in sides for name in names if has_maps(depths, side, name)
+        ]
         if placed is None:
             # One pair: its left eye is the world, and the right eye's map shows the same surface again.
             views = views[:1]

@@ -70,7 +70,7 @@ def extract(volume: Volume, least_views: int, level_mm: float = 0.0) -> Mesh:
             "there is no surface to make a mesh of",
             found=f"{int(seen.sum())} voxels that {least_views} views or more saw near a surface",
             expected="some",
-            do="lower --mesh_min_views or --mesh_min_confidence, or look at the maps of `render` and `filter`",
+            do="lower --mesh_voxel, --mesh_min_views or --mesh_min_confidence, or look at the maps of `render`",
         )
     vertices, faces, _, _ = marching_cubes(filled, level_mm, gradient_direction="descent")
     corners = [seen[i : i - 1 or None, j : j - 1 or None, k : k - 1 or None] for i, j, k in _CORNERS]

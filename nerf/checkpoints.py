@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pickle
 import zipfile
@@ -20,9 +21,12 @@ from nerf.radiance import RadianceOptions
 from nerf.trainer import Trainer
 from utils.artifacts import read_json
 from utils.errors import InputError
+from utils.scene import POSES
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS, RECORD = "field.safetensors", "field.json"
+
+log = logging.getLogger("specula")
 
 
 def save_checkpoint(trainer: Trainer, out: Path) -> None:
@@ -74,6 +78,9 @@ def start_from(trainer: Trainer, path: Path) -> None:
             do="give the options that it was trained with, or leave --ft_path out",
         )
     trainer.model.load_state_dict(state["model"])
+    folder = path if path.is_dir() else path.parent
+    if (folder / POSES).exists():
+        log.warning("nerf: --ft_path %s learned on corrected poses; they are not taken over", path)
 
 
 def _read_weights(path: Path, device: torch.device) -> dict[str, Any]:

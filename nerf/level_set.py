@@ -20,6 +20,8 @@ NAME = "field_volume.npz"
 # A voxel as a multiple of what a pixel sees at the working distance.
 CELLS = 1.5
 SLICE_POINTS = 1 << 18
+# Larger ones are taken where there would be more.
+MOST_VOXELS = 60_000_000
 
 
 def write_level_set(model: SceneModel, out: Path) -> None:
@@ -34,6 +36,7 @@ def write_level_set(model: SceneModel, out: Path) -> None:
     corners = np.array(np.meshgrid([-1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0])).reshape(3, -1).T
     places = corners @ world_from_box[:3, :3].T + world_from_box[:3, 3]
     low, high = places.min(0), places.max(0)
+    voxel = max(voxel, float(((high - low).prod() / MOST_VOXELS) ** (1 / 3)))
     counts = np.ceil((high - low) / voxel).astype(int) + 1
     values = np.empty(counts, np.float32)
     axes = [low[axis] + voxel * np.arange(counts[axis]) for axis in range(3)]

@@ -65,7 +65,8 @@ def test_a_test_view_is_rendered_without_its_own_image(
     for side in SIDES:
         for name in (TEST_FRAME, "1"):
             assert same(*clean_and_noisy, f"{stage}/{side}_{name}.npz"), f"{side} {name}"
-    assert same(*clean_and_noisy, "export/cloud.ply")
+    for name in ("cloud.ply", "mesh.ply", "texture_kd.png"):
+        assert same(*clean_and_noisy, f"export/{name}"), name
 
 
 def test_a_test_image_does_not_say_what_is_tissue_in_others(data: Path, tmp_path: Path) -> None:

@@ -10,17 +10,20 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from numpy.typing import NDArray
 
-from export.fusion import Grid, Volume, fuse
+from export.atlas import unfold
+from export.cloud import Cloud, merge
+from export.fusion import Grid, Volume, extent, fuse
 from export.looking import look
 from export.medical_volume import UNSEEN, write_mha
 from export.sights import Sights
 from export.stage import READS
 from export.surface import Mesh, decimated, extract, smoothed, without_degenerate, without_specks
 from tests.unit.test_cloud import NORMAL, PLANE, Folders
-from utils.artifacts import load_maps, save_maps
+from utils.artifacts import load_maps, save_maps, write_json
 from utils.errors import InputError
-from utils.images import read_rgb
+from utils.images import read_rgb, write_rgb
 from utils.types import ARBITRARY_UNITS, FloatArray
 
 EVERYTHING = {"no_mesh": False, "mesh_voxel": 1.5, "cloud_voxel": 2.0}
@@ -192,17 +195,18 @@ def test_where_no_mesh_can_be_made_the_record_says_why(tmp_path: Path) -> None:
 
 def test_a_density_mesh_needs_a_field(tmp_path: Path) -> None:
     Folders(tmp_path).run(**EVERYTHING, mesh_method="density")
-    assert "no trained field" not in (record := (tmp_path / "out" / "mesh.json").read_text())
-    assert "--mesh_method tsdf" in record
+    assert "has no field to cut" in json.loads((tmp_path / "out" / "mesh.json").read_text())["left_out"]
 
 
-@pytest.mark.parametrize("wrong", [{"mesh_min_views": 0}, {"mesh_voxel": -1.0}, {"mesh_min_piece": 2.0}])
-def test_impossible_options_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [{"mesh_min_views": 0}, {"mesh_voxel": -1.0}, {"mesh_min_piece": 2.0}, {"volume_mha": True, "no_mesh": True}],
+)
+def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     from export import stage
 
-    with pytest.raises(InputError, match="option of the mesh"):
+    with pytest.raises(InputError, match=f"--{next(iter(wrong))}"):
         stage.check(stage.ExportOptions(**wrong))  # type: ignore[arg-type]
-    del tmp_path
 
 
 def ball(cells: int = 40, radius: float = 12.0) -> Volume:
@@ -281,3 +285,91 @@ def test_fusing_takes_the_weighted_mean(exported: Path) -> None:
     assert near.sum() > 100
     np.testing.assert_allclose(volume.distance_mm[near], truth[near], atol=0.1)
     assert np.isnan(volume.distance_mm[truth < -6.0]).all()
+
+
+def test_every_corner_lies_in_the_picture_and_no_triangle_crosses_other_charts(exported: Path) -> None:
+    mesh: Any = trimesh.load(exported / "out" / "mesh.obj", process=False)
+    check_corners(mesh.visual.uv, mesh.faces, mesh.vertices)
+
+
+def check_corners(uv: FloatArray, faces: NDArray[np.int64], vertices: FloatArray) -> None:
+    assert uv.min() >= 0
+    assert uv.max() <= 1
+    drawn = np.ptp(uv[faces], axis=1).max(axis=1)
+    real = np.ptp(vertices[faces], axis=1).max(axis=1)
+    assert (drawn <= 8 * np.median(drawn / np.maximum(real, 1e-9)) * real + 8 / 64).all()
+
+
+def test_triangles_without_area_are_not_painted_over_others() -> None:
+    mesh = without_degenerate(extract(ball(), 1))
+    random = np.random.default_rng(0)
+    chosen = random.choice(len(mesh.faces), 200, replace=False)
+    vertices = mesh.vertices.copy()
+    for face in mesh.faces[chosen]:
+        vertices[face[2]] = 0.5 * (vertices[face[0]] + vertices[face[1]])  # a line, not a triangle
+    atlas = unfold(Mesh(vertices, mesh.faces), 0.3)
+    check_corners(atlas.uv, atlas.faces, vertices[atlas.vertex])
+    assert len(atlas.faces) == len(mesh.faces)
+    np.testing.assert_array_equal(atlas.vertex[atlas.faces], mesh.faces)
+
+
+def test_a_patch_far_behind_has_no_say_in_the_size_of_voxels(tmp_path: Path) -> None:
+    Folders(tmp_path, frames=2)
+    before = extent(sights(tmp_path), 0.3, 75.0)
+    view = sights(tmp_path).views[0]
+    depth = load_maps(tmp_path / "filter", *view)["depth_mm"]
+    depth[20:26, 20:26] *= 20.0
+    save_maps(tmp_path / "filter", *view, depth_mm=depth)
+    after = extent(sights(tmp_path), 0.3, 75.0)
+    np.testing.assert_allclose(after[1] - after[0], before[1] - before[0], rtol=0.02)
+
+
+def test_clouds_of_many_views_are_added_up_as_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(2)
+    clouds = [
+        Cloud(
+            10 * random.random((50, 3)),
+            random.normal(size=(50, 3)),
+            np.full((50, 3), 10 * k, np.uint8),
+            random.random(50),
+        )
+        for k in range(8)
+    ]
+    whole = merge(clouds, 2.0)
+    monkeypatch.setattr("export.cloud.MOST_WAITING", 60)
+    parts = merge(iter(clouds), 2.0)
+    np.testing.assert_allclose(parts.points_world, whole.points_world)
+    np.testing.assert_allclose(parts.confidence, whole.confidence)
+    np.testing.assert_array_equal(parts.colours, whole.colours)
+
+
+def test_albedo_is_the_tissue_without_the_lamp(tmp_path: Path) -> None:
+    folders = Folders(tmp_path, frames=3)
+    lamp, reference, falloff = np.array([3.0, -2.0, 5.0]), 80.0, 1.7
+    gains = {name: 1.0 + 0.1 * index for index, name in enumerate(folders.scene.names)}
+    for sight in sights(tmp_path):
+        left = sight.points @ folders.scene.rig.left_from(sight.side)[:3, :3].T
+        left += folders.scene.rig.left_from(sight.side)[:3, 3]
+        lit = gains[sight.name] * (reference / np.linalg.norm(left - lamp, axis=-1)) ** falloff
+        image = np.rint(255 * 0.4 * np.nan_to_num(lit)[..., None] * [1.0, 0.6, 0.5]).clip(0, 255).astype(np.uint8)
+        write_rgb(folders.scene.image_path(sight.side, sight.name), image)
+    write_json(tmp_path / "nerf" / "stamp.json", {"skipped": None})
+    record = {
+        "options": {"lamp": True},
+        "training_positions": list(range(len(folders.scene.names))),
+        "lamp_left_mm": lamp.tolist(),
+        "reference_mm": reference,
+        "falloff": falloff,
+        "exposure": list(gains.values()),
+    }
+    write_json(tmp_path / "nerf" / "field.json", record)
+    spreads = {}
+    for kind in ("albedo", "shaded"):
+        folders.run(**EVERYTHING, texture=kind)
+        picture = read_rgb(tmp_path / "out" / "texture_kd.png").astype(float)
+        known = read_rgb(tmp_path / "out" / "texture_coverage.png")[..., 0] > 0
+        spreads[kind] = picture[known].std(axis=0).max()
+        if kind == "albedo":
+            np.testing.assert_allclose(np.median(picture[known], axis=0), [102, 61, 51], atol=3)
+    assert spreads["albedo"] < 3
+    assert spreads["shaded"] > 8
