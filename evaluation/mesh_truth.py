@@ -80,7 +80,7 @@ def read_true_poses(path: Path) -> dict[str, FloatArray]:
     try:
         with np.load(path) as file:
             names, matrices = [str(name) for name in file["names"]], np.asarray(file["world_from_left"], float)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
         raise _no_poses(path, f"{type(error).__name__}: {error}") from error
     if matrices.shape != (len(names), 4, 4):
         raise _no_poses(path, f"{len(names)} names, matrices of shape {matrices.shape}")

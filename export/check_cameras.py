@@ -24,7 +24,8 @@ from export.cameras.verdicts import Finding
 from export.formats import READABLE, read_cameras
 from export.formats.run_folder import is_run
 from utils.artifacts import write_json
-from utils.errors import InputError, disk_trouble
+from utils.commands import answer
+from utils.errors import InputError
 from utils.images import write_rgb
 from utils.stages import STAMP
 
@@ -156,7 +157,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command line. Return the exit status: 0 all is well, 1 findings, 2 a mistake in the input."""
+    """Run the command line. Return the exit status: 1 findings, else as `utils.commands` has it."""
     parser = argparse.ArgumentParser(prog="python -m export.check_cameras", description="Check posed cameras.")
     parser.add_argument("path", type=Path, help="a run (logs/<expname>) or a camera file of any known format")
     parser.add_argument("--from", dest="format", choices=READABLE, default="", help="format; default: found out")
@@ -167,21 +168,15 @@ def main(arguments: Sequence[str]) -> int:
         "--out", type=Path, help=f"folder to write to; default {FOLDER}/ in the run, or in it beside PATH"
     )
     given = parser.parse_args(arguments)
-    try:
+    findings: list[Finding] = []
+
+    def work() -> str:
         out = given.out or place_for(given.path)
         report = check_path(given.path, given.format, given.run, given.images, suggest=given.suggest, out=out)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {disk_trouble(error) or error}", file=sys.stderr)
-        return 2
-    print(table(report))
-    print(f"written: {out / 'cameras.png'}, {out / 'cameras.json'}")
-    return 1 if report.findings else 0
+        findings.extend(report.findings)
+        return f"{table(report)}\nwritten: {out / 'cameras.png'}, {out / 'cameras.json'}"
+
+    return answer(work) or int(bool(findings))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 from export.formats import FORMATS, Format
 from export.formats.sidecar import KEY, NAME
 from export.formats.transforms import SYNTHETIC, TRANSFORMS
+from utils.artifacts import replace_folder
 from utils.errors import InputError
 
 _SINGLE = {".npz": "npz", ".tum": "tum", ".kitti": "kitti"}
@@ -80,15 +81,7 @@ class Target:
             for file in sorted(partial.iterdir()):
                 os.replace(file, self.final / file.name)
             return
-        old = partial.with_name("old")
-        if self.path.exists():
-            self.path.rename(old)
-        try:
-            partial.rename(self.path)
-        except OSError:
-            if old.exists():
-                old.rename(self.path)
-            raise
+        replace_folder(partial, self.path, partial.with_name("old"))
 
 
 def find_target(path: Path, name: str) -> Target:

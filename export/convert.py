@@ -13,30 +13,13 @@ from pathlib import Path
 from export.conversion import UNITS_MM, Order, convert
 from export.formats import FORMATS, READABLE
 from export.image_files import ALPHAS, POLICIES
-from utils.errors import InputError
+from utils.commands import answer
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command line. Return the exit status: 0 done, 2 a mistake in the input or a disk in trouble."""
+    """Run the command line; return the exit status (see `utils.commands`)."""
     order = _order(_parser().parse_args(arguments))
-    try:
-        print("\n".join(convert(order)))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        trouble = InputError(
-            f"{error.filename or order.target}: a file cannot be read or written",
-            found=str(error),
-            expected="files that this user may use, on a disk with space",
-            do="free some space or change the rights, and run again",
-        )
-        print(f"error: {trouble}", file=sys.stderr)
-        return 2
-    return 0
+    return answer(lambda: "\n".join(convert(order)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ import numpy as np
 from export.sights import trust
 from utils.artifacts import has_maps, load_maps
 from utils.errors import InputError
-from utils.finished_run import has_result, require_stages
+from utils.finished_run import has_result, require_fitting, require_stages
 from utils.scene import Scene, load_poses
 from utils.types import ARBITRARY_UNITS, FloatArray, Poses, Side
 from utils.visibility import DepthView
@@ -47,8 +47,13 @@ class MeasuredRun:
 
     @staticmethod
     def load(run: Path) -> MeasuredRun:
-        """Read what a run has. Raises InputError for a folder that is no run, or that has no depth yet."""
+        """Read what a run has.
+
+        Raises:
+            InputError: a folder that is no run, has no depth yet, or whose stages do not fit each other.
+        """
         require_stages(run, "scene")
+        require_fitting(run)
         source = next((name for name in ("filter", "render", "prior") if has_result(run, name)), None)
         if source is None:
             require_stages(run, "scene", "prior")  # says what is missing

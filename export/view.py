@@ -25,7 +25,7 @@ from export.unlit_glb import unlit_glb
 from export.viewer_layers import LAYERS, frame_pictures, shape_colours, thumbnail
 from utils.commands import answer
 from utils.errors import InputError
-from utils.finished_run import require_stages
+from utils.finished_run import require_fitting, require_stages
 from utils.images import natural_key
 from utils.types import FloatArray
 
@@ -41,12 +41,13 @@ class Viewer:
     """The page of one run; `close` stops serving it.
 
     Raises:
-        InputError: viser is not installed, or the run has no cloud or no depth.
+        InputError: viser is not installed, or the run has no cloud or no depth, or its stages do not fit.
     """
 
     def __init__(self, run: Path, port: int) -> None:
         viser = _viser()
         require_stages(run, "scene", "export")
+        require_fitting(run, "export")
         self.run = MeasuredRun.load(run)
         self.shapes = _shapes(run / "export")
         self.tape = Tape(self.run)
@@ -147,8 +148,17 @@ class Viewer:
             self.frusta[self.shown].image = thumbnail(found.pictures[self.layer.value], PANEL_PX)
 
     def _working_distance(self) -> float:
-        """Return the median depth of the middle view, in the run's unit."""
-        return float(np.nanmedian(self.run.measured(self.run.views[len(self.run.views) // 2]).depth_mm))
+        """Return the median over the views of their median depth, in the run's unit."""
+        depths = (self.run.measured(view).depth_mm for view in self.run.views)
+        medians = [float(np.nanmedian(depth)) for depth in depths if np.isfinite(depth).any()]
+        if not medians:
+            raise InputError(
+                f"{self.run.folder} has nothing to show",
+                found=f"{len(self.run.views)} views, none with known depth in `{self.run.source}`",
+                expected="at least one",
+                do="look at the stage's maps and the masks of `scene`: depth counts on tissue alone",
+            )
+        return float(np.median(medians))
 
     def _controls(self) -> None:
         gui = self.server.gui

@@ -27,7 +27,7 @@ from nerf.model import SceneModel
 from nerf.trained import load_model, training_depth
 from nerf.trajectory_pictures import OPAQUE, Maps, write_pictures
 from nerf.trajectory_request import FRAMES, PATHS, Request, check, choose_stops
-from utils.artifacts import load_maps, write_json, write_npz
+from utils.artifacts import load_maps, replace_folder, write_json, write_npz
 from utils.commands import answer
 from utils.devices import choose_device
 from utils.errors import InputError
@@ -77,8 +77,7 @@ def render_trajectory(run: Path, request: Request) -> str:
             "path": request.path,
         } | record
         write_json(partial / RECORD, record)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        replace_folder(partial, out, out.with_name(out.name + ".old.partial"))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

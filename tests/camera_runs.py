@@ -67,6 +67,12 @@ def make_run(
     (root / "export").mkdir()
     write_ply(root / "export" / "cloud.ply", points, np.ones((30, 3)), colours, np.ones(30), ["unit mm"])
     for stage in ("scene", "poses", "filter", "export"):
-        (root / stage).mkdir(exist_ok=True)
-        write_json(root / stage / "stamp.json", {"skipped": None, "hash": stage, "inputs": {"poses": "poses"}})
+        stamp(root, stage)
     return root
+
+
+def stamp(root: Path, stage: str, hash: str = "") -> None:
+    """Finish a stage, made from the first ones of its run; another hash is that of one made again."""
+    inputs = {"scene": (), "poses": ("scene",), "filter": ("scene",)}.get(stage, ("scene", "poses"))
+    record = {"skipped": None, "hash": hash or stage, "inputs": {name: name for name in inputs}}
+    write_json(root / stage / "stamp.json", record)

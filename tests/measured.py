@@ -15,9 +15,21 @@ from utils.types import FloatArray, Poses, Rig
 SPREAD_MM = 0.4
 
 
-def stamp(folder: Path, skipped: str | None = None) -> None:
-    """Finish a stage's folder."""
-    write_json(folder / "stamp.json", {"hash": folder.name, "inputs": {}, "skipped": skipped})
+READS = {
+    "scene": (),
+    "poses": ("scene",),
+    "prior": ("scene", "poses"),
+    "nerf": ("scene", "poses", "prior"),
+    "render": ("scene", "poses", "prior", "nerf"),
+    "filter": ("scene", "render"),
+    "export": ("scene", "poses", "prior", "render", "filter"),
+}
+
+
+def stamp(folder: Path, skipped: str | None = None, hash: str = "") -> None:
+    """Finish a stage's folder, made from the first ones of its run; another hash is that of one made again."""
+    inputs = {name: name for name in READS[folder.name]}
+    write_json(folder / "stamp.json", {"hash": hash or folder.name, "inputs": inputs, "skipped": skipped})
 
 
 def make_run(

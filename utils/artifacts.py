@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,30 @@ def write_npz(path: Path, **arrays: Array) -> None:
     with open(partial, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
     os.replace(partial, path)
+
+
+def replace_folder(partial: Path, folder: Path, old: Path | None = None) -> None:
+    """Put a finished folder in its place; what was there goes last, and comes back where the new one cannot stand.
+
+    Args:
+        partial: the new folder, on the same disk.
+        folder: its place.
+        old: where the former one waits; default `<folder>.old`. What an earlier crash left there goes too.
+    """
+    old = old or folder.with_name(folder.name + ".old")
+    replaced = folder.exists()
+    if replaced:
+        if old.exists():
+            shutil.rmtree(old)
+        folder.rename(old)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        if replaced and not folder.exists():
+            old.rename(folder)
+        raise
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def write_json(path: Path, record: Any) -> None:

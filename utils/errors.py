@@ -31,6 +31,10 @@ _DISK_TROUBLE = {
     errno.EACCES: "give this user the right to read and write it",
     errno.EPERM: "give this user the right to read and write it",
     errno.EROFS: "choose a --basedir on a disk that can be written",
+    errno.ENOTDIR: "correct the path: one of its folders is a file",
+    errno.EEXIST: "correct the path: a file is in the place of a folder",
+    errno.EISDIR: "correct the path: a folder is in the place of a file",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "look after the disk or the network drive",
 }
 

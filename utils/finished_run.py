@@ -7,6 +7,8 @@ from pathlib import Path
 from utils.errors import InputError
 from utils.stages import STAMP, read_stamp, skipped
 
+MEASURING = ("scene", "poses", "prior", "nerf", "render", "filter")
+
 
 def require_stages(run: Path, *names: str) -> None:
     """Raise InputError where a stage is missing, did nothing in this scene, or was made from older inputs.
@@ -15,6 +17,20 @@ def require_stages(run: Path, *names: str) -> None:
         run: `logs/<expname>`.
         names: the stages whose folders will be read.
     """
+    require_finished(run, *names)
+    for name in names:
+        reason = skipped(run / name)
+        if reason:
+            raise InputError(
+                f"the run {run} has nothing from the stage `{name}`",
+                found=f"it was skipped: {reason}",
+                expected=f"a run whose stage `{name}` did its work",
+                do="use a run of a sequence with poses and depth",
+            )
+
+
+def require_finished(run: Path, *names: str) -> None:
+    """Raise InputError where a stage is missing or was made from an older one of `names`; it may be skipped."""
     if not (run / "scene" / STAMP).exists():
         raise InputError(
             f"{run} is no run",
@@ -24,19 +40,28 @@ def require_stages(run: Path, *names: str) -> None:
         )
     for name in names:
         if not (run / name / STAMP).exists():
-            raise _unfinished(run, name, "no finished folder")
-        reason = skipped(run / name)
-        if reason:
-            raise InputError(
-                f"the run {run} has nothing from the stage `{name}`",
-                found=f"it was skipped: {reason}",
-                expected=f"a run whose stage `{name}` did its work",
-                do="use a run of a sequence with poses and depth",
+            half = (run / f"{name}.partial").exists()
+            raise _unfinished(
+                run, name, f"{name}.partial, in the making or interrupted" if half else "no finished folder"
             )
     for name in names:
-        for source, expected_hash in read_stamp(run / name)["inputs"].items():
-            if source in names and read_stamp(run / source)["hash"] != expected_hash:
+        for source in read_stamp(run / name)["inputs"]:
+            if source in names and not made_from(run, name, source):
                 raise _unfinished(run, name, f"a folder made from an older `{source}`")
+
+
+def require_fitting(run: Path, *names: str) -> None:
+    """Raise InputError where a stage that measures, or one of `names`, was made from older inputs.
+
+    Of the stages that measure, those that are not finished are left out.
+    """
+    measuring = [name for name in MEASURING if (run / name / STAMP).exists()]
+    require_finished(run, *dict.fromkeys((*measuring, *names)))
+
+
+def made_from(run: Path, name: str, source: str) -> bool:
+    """Whether a finished stage was made from the finished stage `source` that lies beside it now."""
+    return bool(read_stamp(run / name)["inputs"].get(source) == read_stamp(run / source)["hash"])
 
 
 def _unfinished(run: Path, name: str, found: str) -> InputError:

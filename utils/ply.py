@@ -21,6 +21,8 @@ _KINDS = {
     **dict.fromkeys(("float", "float32"), "<f4"),
     **dict.fromkeys(("double", "float64"), "<f8"),
 }
+_INTEGERS = {kind for kind, code in _KINDS.items() if code[1] != "f"}
+_Field = tuple[str, str] | tuple[str, str, tuple[int]]
 _VERTEX = np.dtype(
     [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz")]
     + [(name, "u1") for name in ("red", "green", "blue")]
@@ -71,7 +73,9 @@ def read_ply(path: Path) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int
         elements = _header(file, path)
         vertices: dict[str, NDArray[np.generic]] = {}
         faces: NDArray[np.int64] | None = None
-        for name, count, fields in elements:
+        for name, (count, fields) in elements.items():
+            if not fields:
+                continue
             rows = _rows(file, path, np.dtype(fields), count)
             if name == "vertex":
                 vertices = {key: rows[key] for key in rows.dtype.names or ()}
@@ -86,31 +90,44 @@ def read_ply(path: Path) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int
     return vertices, faces
 
 
-def _header(file: BinaryIO, path: Path) -> list[tuple[str, int, list[tuple[str, ...] | tuple[str, str, int]]]]:
-    """Return (name, count, fields) of every element; the list of a face is three indices."""
+def _header(file: BinaryIO, path: Path) -> dict[str, tuple[int, list[_Field]]]:
+    """Return count and fields of every element by name; the list of a face is three indices."""
     if file.readline().strip() != b"ply" or file.readline().split()[:2] != [b"format", b"binary_little_endian"]:
         raise _strange(path, "no binary little-endian PLY")
-    elements: list[tuple[str, int, list[tuple[str, ...] | tuple[str, str, int]]]] = []
+    elements: dict[str, tuple[int, list[_Field]]] = {}
+    last = ""
     while (line := file.readline()).strip() != b"end_header":
-        words = line.decode("ascii", "replace").split()
         if not line:
             raise _strange(path, "a header without an end")
-        if words[:1] == ["element"]:
-            elements.append((words[1], int(words[2]), []))
-        elif words[:2] == ["property", "list"] and elements[-1][0] == "face":
-            elements[-1][2].extend([("corners", _KINDS[words[2]]), ("indices", _KINDS[words[3]], 3)])
-        elif words[:1] == ["property"]:
-            if words[1] not in _KINDS:
-                raise _strange(path, f"a property {' '.join(words[1:])}")
-            elements[-1][2].append((words[2], _KINDS[words[1]]))
+        match line.decode("ascii", "replace").split():
+            case ["element", name, count] if count.isdecimal() and name not in elements:
+                elements[name] = (int(count), [])
+                last = name
+            case ["property", *words] if fields := _fields(words, last):
+                elements[last][1].extend(fields)
+            case ["element" | "property", *_] as words:
+                raise _strange(path, f"a header with `{' '.join(words)[:80]}`")
+    for element, (rows, known) in elements.items():
+        keys = [field[0] for field in known]
+        if len(set(keys)) < len(keys) or (rows and not keys) or (element == "face" and "corners" not in keys):
+            raise _strange(path, f"an element {element} with the properties {', '.join(keys) or 'none'}")
     return elements
 
 
+def _fields(words: list[str], element: str) -> list[_Field]:
+    """Return what a property is in bytes; nothing for one that is not known, or has no element."""
+    match words:
+        case ["list", count, kind, _] if element == "face" and {count, kind} <= _INTEGERS:
+            return [("corners", _KINDS[count]), ("indices", _KINDS[kind], (3,))]
+        case [kind, name] if element and kind in _KINDS:
+            return [(name, _KINDS[kind])]
+    return []
+
+
 def _rows(file: BinaryIO, path: Path, kind: np.dtype[np.void], count: int) -> NDArray[np.void]:
-    content = file.read(count * kind.itemsize)
-    if len(content) < count * kind.itemsize:
+    if path.stat().st_size - file.tell() < count * kind.itemsize:
         raise _strange(path, "fewer bytes than its header says")
-    return np.frombuffer(content, kind)
+    return np.frombuffer(file.read(count * kind.itemsize), kind)
 
 
 def _strange(path: Path, found: str) -> InputError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from utils.artifacts import file_hash, read_json, record_hash, write_json
+from utils.artifacts import file_hash, read_json, record_hash, replace_folder, write_json
 from utils.errors import InputError, NotApplicable
 from utils.options import stamped
 
@@ -159,7 +159,7 @@ def _run_one(stage: Stage, options: Any, root: Path, record: dict[str, Any], *, 
     stamp = record | {"seconds": seconds, "peak_memory_mb": memory, "summary": summary, "skipped": reason}
     (partial / PENDING).unlink(missing_ok=True)
     write_json(partial / STAMP, stamp)
-    _replace(partial, folder)
+    replace_folder(partial, folder)
     log.info("%s: %s (%.1f s)", stage.name, f"skipped: {reason}" if reason else summary, seconds)
 
 
@@ -189,18 +189,6 @@ def _keep_or_remove(
         else:
             shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    """Put the new folder in the place of the old one; the old one goes last."""
-    old = folder.with_name(folder.name + ".old")
-    if folder.exists():
-        if old.exists():
-            shutil.rmtree(old)
-        folder.rename(old)
-    partial.rename(folder)
-    if old.exists():
-        shutil.rmtree(old)
 
 
 def _require_finished(stage: Stage, root: Path, expected_hash: str) -> None:

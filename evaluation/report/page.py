@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ from evaluation.report.run import Run, read_run, stamped_options
 from evaluation.report.surface import Surface, load_surface, surface_body
 from evaluation.report.verdicts import mean_of, sentence, share_within, table_of, verdicts
 from evaluation.tables import blocks
-from utils.errors import InputError, disk_trouble
+from utils.commands import answer
 from utils.stages import STAMP, read_stamp
 
 log = logging.getLogger("specula")
@@ -233,23 +232,19 @@ def _about(run: Run) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the page of a finished run again; return the exit status: 0 done, 2 a mistake or a disk in trouble."""
+    """Write the page of a finished run again; return the exit status (see `utils.commands`)."""
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.report", description="Write a run's report.html again."
     )
     parser.add_argument("run", type=Path, help="folder of a finished run: logs/<expname>")
     root = parser.parse_args(arguments).run
     logging.basicConfig(format="%(message)s")
-    try:
+
+    def work() -> str:
         options = stamped_options(root / "evaluation")
         names = [name for name in read_stamp(root / "evaluation")["inputs"] if name != "scene"]
         inputs = {name: root / name for name in names if (root / name / STAMP).exists()}
         page = write_report(options, out=root / "evaluation", scene=root / "scene", inputs=inputs)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {disk_trouble(error) or error}", file=sys.stderr)
-        return 2
-    print(f"{page}: {page.stat().st_size / 1e6:.1f} MB")
-    return 0
+        return f"{page}: {page.stat().st_size / 1e6:.1f} MB"
+
+    return answer(work)

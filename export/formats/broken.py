@@ -31,6 +31,13 @@ def load_arrays(path: Path, expected: str) -> dict[str, NDArray[Any]]:
         raise broken(path, error, expected) from error
 
 
+def as_floats(path: Path, key: str, array: NDArray[Any], expected: str) -> NDArray[np.float64]:
+    """Return an array as floats; NaN is left to the caller."""
+    if array.dtype.kind not in "fiu":
+        raise broken(path, f"{key} of type {array.dtype}", expected)
+    return array.astype(np.float64)
+
+
 def load_object(path: Path, expected: str) -> dict[str, Any]:
     """Read a JSON file that holds an object."""
     try:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import rq
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet
-from export.formats.broken import broken, load_arrays
+from export.formats.broken import as_floats, broken, load_arrays
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import NAME, restore, write_sidecar
 from export.formats.transforms import image_size
@@ -45,6 +45,8 @@ def read(path: Path) -> CameraSet:
     )
     if not numbers:
         raise broken(file, f"the keys {', '.join(sorted(arrays)[:4]) or 'none'}", _EXPECTED)
+    if len(set(numbers)) < len(numbers) or not all(f"{_KEY}{number}" in arrays for number in numbers):
+        raise broken(file, f"keys like {_KEY}01, which are no plain numbers", _EXPECTED)
     parts = [_decompose(file, f"{_KEY}{number}", arrays[f"{_KEY}{number}"]) for number in numbers]
     images = list_images(file.parent / "image") or list_images(file.parent / "rgb")
     notes, missing = [], []
@@ -106,9 +108,10 @@ def _write_mask(image: Path, mask: Path) -> None:
 
 def _decompose(file: Path, key: str, values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Split a projection into (3, 3) calibration with 1 in its corner and (4, 4) camera_from_world."""
+    values = as_floats(file, key, values, _EXPECTED)
     if values.shape not in ((4, 4), (3, 4)) or not np.isfinite(values).all():
         raise broken(file, f"{key} of shape {values.shape}, or not finite", _EXPECTED)
-    projection = values[:3].astype(float)
+    projection = values[:3]
     determinant = float(np.linalg.det(projection[:, :3]))
     if determinant == 0:
         raise broken(file, f"{key} is singular", _EXPECTED)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet, eye_and_frame
-from export.formats.broken import broken, load_arrays
+from export.formats.broken import as_floats, broken, load_arrays
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import KEY, as_text, restored
 from utils.artifacts import Array
@@ -32,18 +32,24 @@ def read(path: Path) -> CameraSet:
     missing = {"names", "world_from_left"} - set(arrays)
     if missing:
         raise broken(path, f"no {' and no '.join(sorted(missing))}", _EXPECTED)
+    if arrays["names"].ndim != 1 or not len(arrays["names"]):
+        raise broken(path, f"names of shape {arrays['names'].shape}", _EXPECTED)
     names = [str(name) for name in arrays["names"]]
     eyes = [eye for eye in _EYES if f"world_from_{eye}" in arrays]
     for eye in eyes:
         shape = arrays[f"world_from_{eye}"].shape
         if shape != (len(names), 4, 4):
             raise broken(path, f"{len(names)} names and world_from_{eye} of shape {shape}", _EXPECTED)
+    poses = [as_floats(path, f"world_from_{eye}", arrays[f"world_from_{eye}"], _EXPECTED) for eye in eyes]
     unit = UNKNOWN_UNIT
     if "metric" in arrays:
-        unit = "mm" if bool(arrays["metric"]) else ARBITRARY_UNITS
+        metric = arrays["metric"]
+        if metric.size != 1 or metric.dtype.kind not in "biu":
+            raise broken(path, f"metric of shape {metric.shape}, type {metric.dtype}", "one truth value")
+        unit = "mm" if metric.item() else ARBITRARY_UNITS
     cameras = CameraSet(
         names=tuple(f"{eye}/{name}" for eye in eyes for name in names),
-        world_from_camera=np.concatenate([arrays[f"world_from_{eye}"].astype(float) for eye in eyes]),
+        world_from_camera=np.concatenate(poses),
         cameras=(None,) * (len(names) * len(eyes)),
         unit=unit,
     )
@@ -58,7 +64,7 @@ def _with_record(cameras: CameraSet, arrays: dict[str, Array], path: Path) -> Ca
     try:
         record = json.loads(str(arrays[KEY]))
         order = [stems["/".join(eye_and_frame(name))] for name in record["names"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise broken(
             path, f"a record of other cameras: {error}", "the record that was written with them"
         ) from error

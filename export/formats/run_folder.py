@@ -11,13 +11,15 @@ from export.camera_set import CameraSet, eye_and_frame
 from export.shapes import read_shape
 from utils.artifacts import has_maps, load_maps
 from utils.errors import InputError
-from utils.scene import Scene, load_poses
+from utils.finished_run import made_from, require_finished
+from utils.scene import POSES, Scene, load_poses
 from utils.stages import STAMP, read_stamp, skipped
 from utils.types import BoolArray, FloatArray, Poses
 
 CLOUD = "cloud.ply"
 DEPTH_STAGES = ("filter", "render", "prior")  # the best first
 _ONE_PAIR = "one stereo pair has no poses: its left eye is the world"
+_OLD_FIELD = "poses are those of the stage `poses`: `nerf` refined others, of an older one"
 
 
 def is_run(path: Path) -> bool:
@@ -31,8 +33,7 @@ def read_run(path: Path) -> CameraSet:
     Raises:
         InputError: the run has not come as far as its poses.
     """
-    _require_finished(path, "scene")
-    _require_finished(path, "poses")
+    require_finished(path, "scene", "poses")
     scene = Scene.load(path / "scene")
     poses, notes = _poses(path, scene)
     views = [(side, name) for side in scene.rig.sides for name in scene.names if _has_pose(poses, side)]
@@ -93,7 +94,9 @@ def _poses(path: Path, scene: Scene) -> tuple[Poses, tuple[str, ...]]:
     """Return the poses of a run, and what there is to say of them; of a stereo pair, its rig."""
     reason = skipped(path / "poses")
     if reason is None:
-        return load_poses(path / "poses", path / "nerf"), ()
+        if not (path / "nerf" / STAMP).exists() or made_from(path, "nerf", "poses"):
+            return load_poses(path / "poses", path / "nerf"), ()
+        return load_poses(path / "poses"), (_OLD_FIELD,) if (path / "nerf" / POSES).exists() else ()
     if len(scene.names) != 1 or not scene.rig.stereo:
         raise InputError(
             f"{path} has no camera poses",
@@ -107,15 +110,3 @@ def _poses(path: Path, scene: Scene) -> tuple[Poses, tuple[str, ...]]:
 
 def _has_pose(poses: Poses, side: str) -> bool:
     return side == "left" or poses.world_from_right is not None
-
-
-def _require_finished(path: Path, stage: str) -> None:
-    if (path / stage / STAMP).exists():
-        return
-    half = (path / f"{stage}.partial").exists()
-    raise InputError(
-        f"the run {path} is not finished: it has no `{stage}`",
-        found=f"{stage}.partial, in the making or interrupted" if half else f"no folder {stage}",
-        expected="the finished stages `scene` and `poses`",
-        do="run `python run.py` again with the run's configuration: it goes on from there",
-    )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,26 @@ def restored(cameras: CameraSet, record: Any, place: Path) -> CameraSet:
     """
     try:
         names = tuple(str(name) for name in record["names"])
-        given = tuple(None if one is None else Camera(**one) for one in record["cameras"])
+        given = tuple(None if one is None else _camera(one) for one in record["cameras"])
         scale, unit, splits = float(record["scale"]), str(record["unit"]), tuple(map(str, record["splits"]))
         bounds = None if record["bounds"] is None else np.array(record["bounds"], float).reshape(len(names), 2)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise _refused(place, f"a record without a usable {error}") from error
-    if not len(names) == len(given) == len(cameras.names) or scale <= 0:
+    if not len(names) == len(given) == len(cameras.names) or len(splits) not in (0, len(names)):
         raise _refused(place, f"a record of {len(names)} cameras, a file of {len(cameras.names)}")
+    if not 0 < scale < math.inf or (bounds is not None and not np.isfinite(bounds).all()):
+        raise _refused(place, f"a scale of {scale:g}, or bounds that are not finite")
     back = replace(cameras, bounds=None).scaled(1 / scale)
     return replace(back, names=names, cameras=given, unit=unit, splits=splits, bounds=bounds)
+
+
+def _camera(values: dict[str, Any]) -> Camera:
+    """Return a camera of a record. Raises TypeError or ValueError where its numbers are none."""
+    camera = Camera(**values)
+    finite = all(math.isfinite(value) for value in asdict(camera).values())
+    if not finite or min(camera.fx, camera.fy, camera.width, camera.height) <= 0:
+        raise ValueError(f"camera: {values}")
+    return camera
 
 
 def write_sidecar(place: Path, record: dict[str, Any]) -> None:

@@ -25,6 +25,8 @@ TRANSFORMS = "transforms.json"
 SYNTHETIC = ("train", "val", "test")
 _EXPECTED = "`frames`, each with `file_path` and a 4x4 `transform_matrix`; fl_x, cx, cy, w, h or camera_angle_x"
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
+_FISHEYE = "OPENCV_FISHEYE"
+_MODELS = ("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", _FISHEYE)  # a pinhole and a lens
 
 
 def is_transforms(path: Path) -> bool:
@@ -129,13 +131,23 @@ def _splits(record: dict[str, Any], file: Path, paths: list[str]) -> list[str]:
     split = file.stem.removeprefix("transforms_")
     if split in SYNTHETIC:
         return ["train" if split == "train" else "test"] * len(paths)
-    listed = {key: set(record.get(f"{key}_filenames", ())) for key in SYNTHETIC}
+    listed = {key: _listed(record, file, f"{key}_filenames") for key in SYNTHETIC}
     tested = listed["test"] | listed["val"]
     return ["train" if path in listed["train"] else "test" if path in tested else "" for path in paths]
 
 
+def _listed(record: dict[str, Any], file: Path, key: str) -> set[str]:
+    names = record.get(key, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise broken(file, f"{key}: {names!r:.80}", "a list of the images' paths")
+    return set(names)
+
+
 def _camera(file: Path, values: dict[str, Any], image: Path | None) -> Camera | None:
     """Return the pinhole camera of one frame; None where its size is neither in the file nor an image's."""
+    model = values.get("camera_model", _MODELS[0])
+    if model not in _MODELS:
+        raise broken(file, f"camera_model {model!r:.80}", ", ".join(_MODELS), "make pinhole images of them first")
     try:
         size = (int(values["w"]), int(values["h"])) if {"w", "h"} <= set(values) else image_size(image)
         if size is None:
@@ -151,7 +163,7 @@ def _camera(file: Path, values: dict[str, Any], image: Path | None) -> Camera | 
         else:
             return None
         cx, cy = float(values.get("cx", width / 2)), float(values.get("cy", height / 2))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ArithmeticError) as error:
         raise broken(file, error, _EXPECTED) from error
     if not (0 < fx < np.inf and 0 < fy < np.inf and width > 0 and height > 0 and np.isfinite([cx, cy]).all()):
         raise broken(file, f"an impossible camera: {fx:g} {fy:g} {cx:g} {cy:g} {width} {height}", _EXPECTED)
@@ -179,4 +191,5 @@ def image_size(image: Path | None) -> tuple[int, int] | None:
 def _missing(record: dict[str, Any], frames: list[dict[str, Any]]) -> tuple[str, ...]:
     """Return what the file says that a pinhole camera cannot hold."""
     bent = {key for values in (record, *frames) for key in _DISTORTION if values.get(key)}
+    bent |= {_FISHEYE for values in (record, *frames) if values.get("camera_model") == _FISHEYE}
     return (f"lens distortion ({', '.join(sorted(bent))}): undistort the images",) if bent else ()

@@ -17,7 +17,7 @@ from export.conversion import Order, convert
 from export.convert import main
 from export.formats import read_cameras
 from export.image_files import write_rgba
-from tests.camera_runs import CENTRED, make_run
+from tests.camera_runs import CENTRED, make_run, stamp
 from utils.artifacts import save_maps
 from utils.errors import InputError
 from utils.geometry import FloatArray, invert_rigid, project, transform, triangulate
@@ -145,15 +145,24 @@ def test_refined_poses_are_taken_where_training_wrote_some(run: Path) -> None:
     with np.load(run / "poses" / "poses.npz") as file:
         arrays = {key: file[key] for key in file.files}
     arrays["world_from_left"][0, 0, 3] += 0.5
-    (run / "nerf").mkdir()
+    stamp(run, "nerf")
     np.savez(run / "nerf" / "poses.npz", **arrays)
     moved = read_cameras(run).world_from_camera - before
     assert np.abs(moved).sum() == moved[0, 0, 3] == pytest.approx(0.5)
+    stamp(run, "poses", hash="made again")
+    cameras = read_cameras(run)
+    np.testing.assert_array_equal(cameras.world_from_camera, before)
+    assert "`nerf` refined others" in cameras.notes[0]
+
+
+def test_poses_of_an_older_scene_are_refused(run: Path, tmp_path: Path) -> None:
+    stamp(run, "scene", hash="made again")
+    refused(Order(run, tmp_path / "colmap"), "made from an older `scene`", "--from poses")
 
 
 def test_a_stereo_pair_without_poses_is_its_rig(run: Path, tmp_path: Path) -> None:
     pair = make_run(tmp_path / "pair", frames=("1",))
-    (pair / "poses" / "stamp.json").write_text(json.dumps({"skipped": "one pair", "hash": "poses"}))
+    (pair / "poses" / "stamp.json").write_text(json.dumps({"skipped": "one pair", "hash": "poses", "inputs": {}}))
     (pair / "poses" / "poses.npz").unlink()
     cameras, rig = read_cameras(pair), read_cameras(run)
     left_from_right = invert_rigid(rig.world_from_camera[0]) @ rig.world_from_camera[3]
@@ -311,6 +320,8 @@ def test_the_command_says_what_it_wrote(run: Path, tmp_path: Path, capsys: pytes
     assert "lost: no principal point" in said
     assert main([str(tmp_path / "nothing"), str(tmp_path / "out2"), "--to", "llff"]) == 2
     assert "nothing does not exist" in capsys.readouterr().err
+    assert main([str(run), str(run / "scene" / "rig.json" / "out"), "--to", "llff"]) == 2
+    assert "a file is in the place of a folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(run), str(tmp_path / "out3"), "--to", "polaroid"])
 

@@ -9,7 +9,7 @@ import pytest
 from utils.artifacts import write_json
 from utils.commands import answer
 from utils.errors import InputError
-from utils.finished_run import has_result, require_stages
+from utils.finished_run import has_result, require_finished, require_fitting, require_stages
 
 
 def stamp(run: Path, name: str, inputs: dict[str, str] | None = None, skipped: str | None = None) -> None:
@@ -39,6 +39,25 @@ def test_each_lack_is_named(tmp_path: Path) -> None:
     stamp(tmp_path, "nerf", {"scene": "scene0"})
     with pytest.raises(InputError, match=r"older `scene`"):
         require_stages(tmp_path, "scene", "nerf")
+
+
+def test_stages_that_measure_must_fit_each_other_as_far_as_they_are_finished(tmp_path: Path) -> None:
+    stamp(tmp_path, "scene")
+    stamp(tmp_path, "poses", {"scene": "scene1"}, skipped="one pair")
+    stamp(tmp_path, "export", {"scene": "scene1", "render": "render0"})
+    require_fitting(tmp_path, "export")
+    stamp(tmp_path, "render", {"poses": "poses1"})
+    require_fitting(tmp_path)
+    with pytest.raises(InputError, match=r"`export` is needed(.|\n)*older `render`"):
+        require_fitting(tmp_path, "export")
+    stamp(tmp_path, "poses", {"scene": "scene0"}, skipped="one pair")
+    with pytest.raises(InputError, match=r"`poses` is needed(.|\n)*older `scene`"):
+        require_fitting(tmp_path)
+    with pytest.raises(InputError, match=r"skipped: one pair|older `scene`"):
+        require_stages(tmp_path, "poses")
+    (tmp_path / "nerf.partial").mkdir()
+    with pytest.raises(InputError, match=r"nerf\.partial, in the making"):
+        require_finished(tmp_path, "nerf")
 
 
 def test_a_command_answers_with_its_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

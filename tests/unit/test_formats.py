@@ -349,7 +349,20 @@ def test_mirrored_cameras_are_read_as_they_are_and_never_converted(tmp_path: Pat
     assert "determinant -1" in str(refusal.value)
 
 
+def transforms(**given: Any) -> bytes:
+    """Return a transforms.json of one camera, with other values."""
+    frame = {"file_path": "a.png", "transform_matrix": np.eye(4).tolist()}
+    record = {"fl_x": 9.0, "w": 4, "h": 4, "frames": [frame]} | given
+    return json.dumps({key: value for key, value in record.items() if value is not None}).encode()
+
+
 BROKEN: dict[str, tuple[str, bytes]] = {
+    "a number for a list of files": ("transforms.json", transforms(train_filenames=5)),
+    "lists for files": ("transforms.json", transforms(val_filenames=[["x"]])),
+    "no angle of view": ("transforms.json", transforms(fl_x=None, camera_angle_x=0)),
+    "an infinite width": ("transforms.json", transforms().replace(b'"w": 4', b'"w": 1e400')),
+    "a panorama": ("transforms.json", transforms(camera_model="EQUIRECTANGULAR")),
+    "a list for a model": ("transforms.json", transforms(camera_model=["OPENCV"])),
     "not JSON": ("transforms.json", b'{"frames": ['),
     "no frames": ("transforms.json", b'{"frames": []}'),
     "no matrix": ("transforms.json", b'{"frames": [{"file_path": "a.png"}]}'),
@@ -386,6 +399,54 @@ def test_a_broken_file_is_refused_by_its_name(tmp_path: Path, what: str) -> None
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
         read_cameras(tmp_path / name)
+
+
+ONE_POSE: dict[str, Any] = {"names": ["1"], "world_from_left": np.eye(4)[None]}
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "found"),
+    [
+        ("p.npz", ONE_POSE | {"names": "1"}, r"names of shape \(\)"),
+        ("p.npz", {"names": np.zeros(0, str), "world_from_left": np.zeros((0, 4, 4))}, r"names of shape \(0,\)"),
+        ("p.npz", ONE_POSE | {"metric": [True, False]}, r"metric of shape \(2,\)"),
+        ("p.npz", ONE_POSE | {"metric": "no"}, "metric of shape .* type <U2"),
+        ("p.npz", ONE_POSE | {"world_from_left": np.full((1, 4, 4), "x")}, "world_from_left of type <U1"),
+        ("p.npz", ONE_POSE | {"specula": '{"names": [1], "cameras": [null]}'}, "a record of other cameras"),
+        ("cameras.npz", {"world_mat_0": np.full((4, 4), "x")}, "world_mat_0 of type <U1"),
+        ("cameras.npz", {"world_mat_0": np.eye(4), "world_mat_01": np.eye(4)}, "no plain numbers"),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(tmp_path: Path, name: str, arrays: dict[str, Any], found: str) -> None:
+    np.savez(tmp_path / name, **arrays)
+    with pytest.raises(InputError, match=rf"{name}(.|\n)*{found}"):
+        read_cameras(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cameras", [{"fx": "x", "fy": 1.0, "cx": 1.0, "cy": 1.0, "width": 4, "height": 4}] * 3),
+        ("cameras", [{"fx": 0.0, "fy": 1.0, "cx": 1.0, "cy": 1.0, "width": 4, "height": 4}] * 3),
+        ("cameras", [{"fx": 1.0, "fy": 1.0, "cx": float("nan"), "cy": 1.0, "width": 4, "height": 4}] * 3),
+        ("cameras", [{"fx": 1.0, "fy": 1.0, "cx": 1.0, "cy": 1.0, "width": 10**400, "height": 4}] * 3),
+        ("scale", float("nan")),
+        ("scale", float("inf")),
+        ("splits", ["train"]),
+        ("bounds", [[1.0, float("nan")]] * 3),
+    ],
+)
+def test_a_record_with_impossible_numbers_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    target = written(tmp_path, "kitti")
+    record = target.with_name("out.kitti.specula.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {key: value}))
+    with pytest.raises(InputError, match=r"out\.kitti\.specula\.json"):
+        read_cameras(target)
+
+
+def test_a_fisheye_lens_is_named(tmp_path: Path) -> None:
+    (tmp_path / "transforms.json").write_bytes(transforms(camera_model="OPENCV_FISHEYE"))
+    assert read_cameras(tmp_path).missing == ("lens distortion (OPENCV_FISHEYE): undistort the images",)
 
 
 @pytest.mark.parametrize("shape", [(20, 16), (0, 17), (17,)])

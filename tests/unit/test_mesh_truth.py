@@ -237,6 +237,7 @@ def test_files_and_checks(run: Run, tmp_path: Path) -> None:
     [
         (None, "FileNotFoundError"),
         ({"names": np.array(["1"])}, "world_from_left"),
+        ({"names": np.array("1"), "world_from_left": np.eye(4)[None]}, "TypeError"),
         ({"names": np.array(["1"]), "world_from_left": np.eye(4)}, "1 names, matrices of shape"),
         ({"names": np.array(["1"]), "world_from_left": np.diag([1.0, 1, -1, 1])[None]}, "frame 1: no rotation"),
         ({"names": np.array(["1"]), "world_from_left": 2 * np.eye(4)[None]}, "frame 1: no rotation"),

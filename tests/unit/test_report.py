@@ -285,6 +285,14 @@ def test_a_run_without_evaluation_is_refused(fresh: Example, capsys: pytest.Capt
     assert "a demonstration is not scored" in capsys.readouterr().err
 
 
+def test_ctrl_c_ends_the_command_without_a_traceback(fresh: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("evaluation.report.page.stamped_options", interrupt)
+    assert report.main([str(fresh.logs)]) == 130
+
+
 def test_data_that_moved_is_found_where_the_scene_says(fresh: Example) -> None:
     fresh.evaluate()
     record = read_json(fresh.logs / "scene" / "frames.json") | {"datadir": str(fresh.data)}

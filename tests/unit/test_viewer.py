@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ from export.view import Viewer, main
 from export.viewer_layers import UNKNOWN, coloured, frame_pictures, shape_colours, thumbnail
 from tests.measured import make_run, stamp
 from tests.synthetic import Plane, parallel_rig, path
+from utils.artifacts import write_json, write_npz
 from utils.errors import InputError
 from utils.geometry import pixel_grid, rigid, transform, unproject
 from utils.ply import write_ply
@@ -127,12 +129,15 @@ def test_a_mesh_becomes_a_glb_with_its_colours_and_no_light(run: Path, tmp_path:
 @pytest.fixture
 def viewer(run: Path) -> Iterator[Viewer]:
     pytest.importorskip("viser", reason="the extra `viewer` is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    opened = Viewer(run, port)
+    opened = Viewer(run, free_port())
     yield opened
     opened.close()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def listening(port: int) -> set[str]:
@@ -175,8 +180,37 @@ def test_clicks_measure_and_sliders_change_what_is_shown(viewer: Viewer) -> None
     viewer.cameras.value = "chosen"
     viewer.show_frame()
     assert [view for view, frustum in viewer.frusta.items() if frustum.visible] == [("right", "3")]
+
+
+def test_the_mesh_is_drawn_in_the_chosen_layer(viewer: Viewer, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, bytes] = {}
+    monkeypatch.setattr(viewer.server.scene, "add_glb", lambda name, data, **_: drawn.update({name: data}))
     viewer.shape.value, viewer.layer.value = "mesh", "confidence"
     viewer.show_shape()
+    viewer.show_frame()
+    mesh = viewer.shapes["mesh"]
+    assert drawn == {"/surface": unlit_glb(mesh, coloured(np.ones(len(mesh.points_world)), 0.0, 1.0))}
+    picture = frame_pictures(viewer.run, viewer.view).pictures["confidence"]
+    np.testing.assert_array_equal(viewer.frusta[viewer.view].image, picture)
+
+
+def hide(run: Path, *views: str) -> None:
+    """Forget the depth of views."""
+    for view in views:
+        write_npz(run / "filter" / f"{view}.npz", depth_mm=np.full((64, 80), np.nan, np.float32))
+
+
+def test_views_without_depth_leave_the_working_distance_to_the_others(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("viser", reason="the extra `viewer` is not installed")
+    holes = shutil.copytree(run, tmp_path / "run")
+    measured = MeasuredRun.load(holes)
+    hide(holes, *("_".join(view) for view in measured.views[1:]))
+    opened = Viewer(holes, free_port())
+    opened.close()
+    assert opened.working_mm == pytest.approx(np.nanmedian(measured.measured(measured.views[0]).depth_mm))
+    hide(holes, "_".join(measured.views[0]))
+    with pytest.raises(InputError, match="none with known depth in `filter`"):
+        Viewer(holes, free_port())
 
 
 def test_ctrl_c_stops_serving(run: Path) -> None:
@@ -219,3 +253,18 @@ def test_runs_that_cannot_be_shown_are_refused(tmp_path: Path, capsys: pytest.Ca
     stamp(run / "export")
     assert main([str(run)]) == 2
     assert "has no cloud.ply" in capsys.readouterr().err
+    write_ply(run / "export" / "cloud.ply", *(np.zeros((1, 3)),) * 2, np.zeros((1, 3), np.uint8), np.ones(1), [])
+    for stage in ("render", "filter"):  # their names stay, they were made again
+        stamp(run / stage, hash="made again")
+    write_json(run / "filter" / "stamp.json", {"hash": "new", "inputs": {"render": "made again"}, "skipped": None})
+    MeasuredRun.load(run)
+    assert main([str(run)]) == 2
+    assert "made from an older `render`" in capsys.readouterr().err
+
+
+def test_measurements_of_older_poses_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", WALL, RIG, path(2))
+    MeasuredRun.load(run)
+    stamp(run / "poses", hash="made again")
+    with pytest.raises(InputError, match="made from an older `poses`"):
+        MeasuredRun.load(run)
