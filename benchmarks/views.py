@@ -22,8 +22,8 @@ import numpy as np
 
 from benchmarks import setting
 from export.measured_run import Measured, MeasuredRun, View
-from export.measuring import length_between
-from export.tape import Tape
+from export.viewer.measuring import length_between
+from export.viewer.tape import Tape
 from nerf.trajectory import render_trajectory
 from nerf.trajectory_request import Request
 from utils.artifacts import read_json

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.surface import Mesh
+from export.mesh.surface import Mesh
 from utils.types import FloatArray
 
 SIZE_PX = 480

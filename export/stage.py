@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from export import cloud, mesh
-from export.light import Light
+from export import cloud
+from export.mesh import write as mesh
+from export.mesh.light import Light
 from export.sights import Sights
 from utils.stages import Stage
 

@@ -3,7 +3,7 @@
     python -m export.view logs/phantom [--port 8080]
 
 The page is served on 127.0.0.1 alone. Two clicks measure a distance: the error bar is one standard deviation by
-the views that see the two points (`export.measuring`), without errors of the poses.
+the views that see the two points (`export.viewer.measuring`), without errors of the poses.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from scipy.spatial.transform import Rotation
 
 from export.measured_run import MeasuredRun, View
 from export.shapes import Shape, read_shape
-from export.tape import Tape
-from export.unlit_glb import unlit_glb
-from export.viewer_layers import LAYERS, frame_pictures, shape_colours, thumbnail
+from export.viewer.layers import LAYERS, frame_pictures, shape_colours, thumbnail
+from export.viewer.tape import Tape
+from export.viewer.unlit_glb import unlit_glb
 from utils.commands import answer
 from utils.errors import InputError
 from utils.finished_run import require_fitting, require_stages

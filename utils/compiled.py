@@ -19,7 +19,7 @@ import numba
 
 ROOT = Path(__file__).resolve().parents[1]
 # The packages that have kernels, and the constants that are compiled into them.
-PACKAGES = ("nerf", "stereo_prior", "export", "utils")
+PACKAGES = ("nerf", "stereo_prior", "export/mesh", "utils")
 NAME, KEPT_DAYS = "specula_kernels_", 7
 
 

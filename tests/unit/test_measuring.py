@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from export.measured_run import MeasuredRun
-from export.measuring import ACROSS_PX, Witness, length_between, pick, point_covariance
-from export.tape import Tape
+from export.viewer.measuring import ACROSS_PX, Witness, length_between, pick, point_covariance
+from export.viewer.tape import Tape
 from tests.measured import SPREAD_MM, make_run
 from tests.synthetic import Plane, parallel_rig, path, render, turn
 from utils.geometry import pixel_grid, rigid, unproject

@@ -12,14 +12,14 @@ import pytest
 import trimesh
 from numpy.typing import NDArray
 
-from export.atlas import unfold
 from export.cloud import Cloud, merge
-from export.fusion import Grid, Volume, extent, fuse
-from export.looking import look
-from export.medical_volume import UNSEEN, write_mha
+from export.mesh.atlas import unfold
+from export.mesh.fusion import Grid, Volume, extent, fuse
+from export.mesh.medical_volume import UNSEEN, write_mha
+from export.mesh.point_colours import look
+from export.mesh.surface import Mesh, decimated, extract, smoothed, without_degenerate, without_specks
 from export.sights import Sights
 from export.stage import READS
-from export.surface import Mesh, decimated, extract, smoothed, without_degenerate, without_specks
 from tests.unit.test_cloud import NORMAL, PLANE, Folders
 from utils.artifacts import load_maps, save_maps, write_json
 from utils.errors import InputError

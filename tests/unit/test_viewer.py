@@ -20,9 +20,9 @@ import trimesh
 
 from export.measured_run import MeasuredRun
 from export.shapes import Shape, read_shape
-from export.unlit_glb import linear_rgb, unlit_glb
 from export.view import Viewer, main
-from export.viewer_layers import UNKNOWN, coloured, frame_pictures, shape_colours, thumbnail
+from export.viewer.layers import UNKNOWN, coloured, frame_pictures, shape_colours, thumbnail
+from export.viewer.unlit_glb import linear_rgb, unlit_glb
 from tests.measured import make_run, stamp
 from tests.synthetic import Plane, parallel_rig, path
 from utils.artifacts import write_json, write_npz

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from export.atlas import Atlas
-from export.surface import Mesh
+from export.mesh.atlas import Atlas
+from export.mesh.surface import Mesh
 from utils.images import write_rgb
 
 TEXTURE, MATERIAL = "texture_kd.png", "mesh.mtl"

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from export.charts import charts_of
-from export.surface import Faces, Mesh
+from export.mesh.charts import charts_of
+from export.mesh.surface import Faces, Mesh
 from utils.compiled import KERNEL
 from utils.types import BoolArray, FloatArray
 

@@ -12,15 +12,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.atlas import PADDING_PX, texels, unfold
-from export.fusion import Grid, Volume, extent, fuse
-from export.light import Light
-from export.looking import Looks, filled, look, padded, to_bytes
-from export.medical_volume import write_mha
-from export.mesh_files import MATERIAL, TEXTURE, Coloured, write_glb, write_obj
+from export.mesh.atlas import PADDING_PX, texels, unfold
+from export.mesh.files import MATERIAL, TEXTURE, Coloured, write_glb, write_obj
+from export.mesh.fusion import Grid, Volume, extent, fuse
+from export.mesh.light import Light
+from export.mesh.medical_volume import write_mha
+from export.mesh.point_colours import Looks, filled, look, padded, to_bytes
+from export.mesh.surface import Mesh, decimated, extract, smoothed, without_degenerate, without_specks
 from export.picture import mesh_picture
 from export.sights import FRAME, Sights
-from export.surface import Mesh, decimated, extract, smoothed, without_degenerate, without_specks
 from utils.artifacts import file_hash, write_json
 from utils.errors import InputError
 from utils.images import write_rgb

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from export.measured_run import MeasuredRun, View
-from export.measuring import Length, Witness, length_between, pick, point_covariance
+from export.viewer.measuring import Length, Witness, length_between, pick, point_covariance
 from utils.geometry import invert_rigid, project, transform
 from utils.types import FloatArray
 

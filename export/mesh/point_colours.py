@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from export.fusion import between
-from export.light import Light
+from export.mesh.fusion import between
+from export.mesh.light import Light
 from export.sights import Sight, Sights
 from utils.compiled import KERNEL, share
 from utils.geometry import invert_rigid

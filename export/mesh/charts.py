@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from export.surface import Mesh
+from export.mesh.surface import Mesh
 from utils.compiled import KERNEL
 from utils.types import FloatArray
 

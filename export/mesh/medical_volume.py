@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.fusion import Volume
+from export.mesh.fusion import Volume
 
 UNSEEN = -9999.0
 

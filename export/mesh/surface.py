@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from export.fusion import Volume
+from export.mesh.fusion import Volume
 from utils.errors import InputError
 from utils.types import BoolArray, FloatArray
 

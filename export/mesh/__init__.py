@@ -1,0 +1,1 @@
+"""The mesh of a run: fused, cut out, cleaned, coloured, textured and written."""

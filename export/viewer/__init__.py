@@ -1,0 +1,1 @@
+"""What the page of `python -m export.view` shows and measures."""
