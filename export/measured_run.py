@@ -88,6 +88,19 @@ class MeasuredRun:
             return self.poses.unit
         return "mm" if "right" in self.scene.sides else ARBITRARY_UNITS
 
+    def working_distance(self) -> float:
+        """Return the median over the views of their median depth. Raises InputError where none has known depth."""
+        depths = (self.measured(view).depth_mm for view in self.views)
+        medians = [float(np.nanmedian(depth)) for depth in depths if np.isfinite(depth).any()]
+        if not medians:
+            raise InputError(
+                f"{self.folder} has nothing to show",
+                found=f"{len(self.views)} views, none with known depth in `{self.source}`",
+                expected="at least one",
+                do="look at the stage's maps and the masks of `scene`: depth counts on tissue alone",
+            )
+        return float(np.median(medians))
+
     def world_from(self, view: View) -> FloatArray:
         """Return the (4, 4) pose of a view."""
         side, name = view

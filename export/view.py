@@ -52,7 +52,7 @@ class Viewer:
         self.shapes = _shapes(run / "export")
         self.tape = Tape(self.run)
         self.names = sorted({name for _, name in self.run.views}, key=natural_key)
-        self.working_mm = self._working_distance()
+        self.working_mm = self.run.working_distance()
         self.lock = threading.RLock()
         self.server = viser.ViserServer(
             host=HOST, port=port, label=f"Specula: {run.resolve().name}", verbose=False
@@ -146,19 +146,6 @@ class Viewer:
                 self.frusta[self.shown].image = thumbnail(self.run.scene.image(*self.shown), THUMBNAIL_PX)
                 self.shown = self.view
             self.frusta[self.shown].image = thumbnail(found.pictures[self.layer.value], PANEL_PX)
-
-    def _working_distance(self) -> float:
-        """Return the median over the views of their median depth, in the run's unit."""
-        depths = (self.run.measured(view).depth_mm for view in self.run.views)
-        medians = [float(np.nanmedian(depth)) for depth in depths if np.isfinite(depth).any()]
-        if not medians:
-            raise InputError(
-                f"{self.run.folder} has nothing to show",
-                found=f"{len(self.run.views)} views, none with known depth in `{self.run.source}`",
-                expected="at least one",
-                do="look at the stage's maps and the masks of `scene`: depth counts on tissue alone",
-            )
-        return float(np.median(medians))
 
     def _controls(self) -> None:
         gui = self.server.gui

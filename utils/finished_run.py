@@ -31,14 +31,14 @@ def require_stages(run: Path, *names: str) -> None:
 
 def require_finished(run: Path, *names: str) -> None:
     """Raise InputError where a stage is missing or was made from an older one of `names`; it may be skipped."""
-    if not (run / "scene" / STAMP).exists():
+    if not any((run / scene).exists() for scene in (f"scene/{STAMP}", "scene.partial")):
         raise InputError(
             f"{run} is no run",
             found="no finished stage `scene` in it" if run.is_dir() else "no such folder",
             expected="the folder of an experiment, logs/<expname>",
             do="correct the path, or make the run first: python run.py --config <file>",
         )
-    for name in names:
+    for name in ("scene", *names):
         if not (run / name / STAMP).exists():
             half = (run / f"{name}.partial").exists()
             raise _unfinished(

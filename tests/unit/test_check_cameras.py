@@ -22,7 +22,7 @@ from tests.synthetic import FOLDER as EYE_FOLDER
 from utils.artifacts import read_json, save_maps, write_json, write_npz
 from utils.images import read_map, read_rgb
 from utils.scene import save_poses
-from utils.stages import STAMP, run_stages
+from utils.stages import STAMP, read_stamp, run_stages
 from utils.types import Camera, FloatArray, Poses, Rig
 
 FRAMES = 6
@@ -72,8 +72,10 @@ def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         for name in names:
             depth_mm = DEPTH_PNG_MM * read_map(root / "data" / EYE_FOLDER[side] / "depth" / f"{name}.png")
             save_maps(run / "prior", side, name, depth_mm=np.where(depth_mm > 0, depth_mm, np.nan))
+    inputs = {"scene": read_stamp(run / "scene")["hash"]}
     for stage in ("poses", "prior"):
-        write_json(run / stage / STAMP, {"hash": "by hand", "skipped": None})
+        write_json(run / stage / STAMP, {"hash": f"{stage} by hand", "inputs": inputs, "skipped": None})
+        inputs = inputs | {stage: f"{stage} by hand"}
     cameras = read_cameras(run)
     return Rendered(run, cameras, gather(cameras, run, None))
 

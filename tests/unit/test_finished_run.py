@@ -29,6 +29,9 @@ def test_each_lack_is_named(tmp_path: Path) -> None:
         require_stages(tmp_path / "nothing", "nerf")
     with pytest.raises(InputError, match=r"is no run(.|\n)*no finished stage"):
         require_stages(tmp_path, "nerf")
+    (tmp_path / "scene.partial").mkdir()
+    with pytest.raises(InputError, match=r"is not finished(.|\n)*scene\.partial"):
+        require_stages(tmp_path, "nerf")
     stamp(tmp_path, "scene")
     with pytest.raises(InputError, match=r"`nerf` is needed(.|\n)*--from nerf"):
         require_stages(tmp_path, "scene", "nerf")
