@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.geometry import nearest_rotation
 from utils.types import FloatArray
@@ -58,14 +58,15 @@ def parse_pose(text: str) -> FloatArray | None:
 def require_rigid(poses: FloatArray, what: str) -> FloatArray:
     """Return poses (n, 4, 4) with exact rotations. Raises InputError for what is no rigid motion; says which."""
     rotations = poses[:, :3, :3]
+    known = np.isfinite(poses).all(axis=(1, 2))
+    with np.errstate(all="ignore"):
+        skew = np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2))
+        mirrored = known & (np.linalg.det(np.where(known[:, None, None], rotations, np.eye(3))) < 0)
     checks = [
-        (~np.isfinite(poses).all(axis=(1, 2)), "NaN or infinity"),
+        (~known, "NaN or infinity"),
         (np.abs(poses[:, 3] - [0.0, 0.0, 0.0, 1.0]).max(axis=1) > 1e-6, "a last row other than 0 0 0 1"),
-        (np.linalg.det(rotations) < 0, "a rotation with determinant -1 (a mirrored world)"),
-        (
-            np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2)) > _ORTHONORMAL,
-            "axes that are not orthonormal",
-        ),
+        (mirrored, "a rotation with determinant -1 (a mirrored world)"),
+        (~(skew <= _ORTHONORMAL), "axes that are not orthonormal"),
     ]
     for wrong, found in checks:
         if wrong.any():
@@ -86,7 +87,7 @@ def _read_npz(path: Path) -> FloatArray:
             keys = [key for key in KEYS if key in file.files]
             found = ", ".join(file.files) or "no array"
             poses = np.asarray(file[keys[0]], float) if keys else None
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except NO_ARRAYS as error:
         raise InputError(
             f"{path} cannot be read", found=str(error), expected=FORMATS, do="write it again"
         ) from error
