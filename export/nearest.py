@@ -3,8 +3,9 @@
     python -m export.nearest logs/phantom --pose FILE|FRAME|16 numbers
 
 The score of a view is the share of the target's visible surface that it sees too: the surface's points are
-projected into the view and must agree with its own depth within 2 %, so that what something hides there does not
-count. The surface is what all views' depth shows when it is projected into the target.
+projected into the view and must agree with its own depth within 2 %, so that what something hides there, an
+instrument too, does not count; holes in its depth are left out. The surface is what all views' depth shows when it
+is projected into the target. A view in the target's very place comes first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,11 @@ from utils.commands import answer
 from utils.errors import InputError
 from utils.pose_lists import FORMATS, parse_pose, read_named_poses
 from utils.types import FloatArray, Side
-from utils.visibility import SAME_SURFACE
+from utils.visibility import SAME_SURFACE, DepthView
 
 SIDES: tuple[Side, Side] = ("left", "right")
 SHOWN = 10
+IN_PLACE, IN_PLACE_DEGREES = 1e-4, 0.01  # of the way to the farthest view: what printed digits lose
 MOST_NAMED = 40  # frames in a message
 AS_MUCH = 0.01  # views whose score is within this share of the best see as much as it does
 
@@ -48,12 +51,12 @@ def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
     names, targets, itself, side = _targets(measured, pose, side)
     camera = measured.scene.rig.camera(side)
     depths = {view: measured.depth_view(view) for view in measured.views}
-    others = [view for view in measured.views if view != itself]
+    others = {view: _with_instruments(measured, view, depths[view]) for view in measured.views if view != itself}
     records = []
     for name, world_from_target in zip(names, targets, strict=True):
         target = visible_surface(camera, world_from_target, list(depths.values()))
         known = float(np.isfinite(target.depth_mm).mean())
-        found = [(view, overlap(target, depths[view])) for view in others] if known else []
+        found = [(view, overlap(target, other)) for view, other in others.items()] if known else []
         records.append({"pose": name, "surface": round(known, 4), "views": _ranked(measured, found)})
     if not any(record["views"] for record in records):
         raise InputError(
@@ -72,13 +75,22 @@ def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
     }
 
 
+def _with_instruments(measured: MeasuredRun, view: View, seen: DepthView) -> DepthView:
+    """Return what a view sees, with depth 0 where something before the tissue hides it."""
+    tissue, _ = measured.scene.masks(*view)
+    return replace(seen, depth_mm=np.where(tissue, seen.depth_mm, 0.0))
+
+
 def _ranked(measured: MeasuredRun, found: list[tuple[View, Overlap]]) -> list[dict[str, Any]]:
-    """Return what there is to say about each view: those that see as much as the best, the nearest first, then
-    the others, the one that sees most first."""
+    """Return what there is to say about each view: one in the very place, those that see as much as the best, the
+    nearest first, then the others, the one that sees most first."""
+    widest = max((seen.distance_mm for _, seen in found), default=0.0)
     best = max((seen.share for _, seen in found), default=0.0)
 
     def order(pair: tuple[View, Overlap]) -> tuple[float, ...]:
         seen = pair[1]
+        if seen.distance_mm <= IN_PLACE * widest and seen.angle_degrees <= IN_PLACE_DEGREES:
+            return (-1.0, seen.distance_mm, seen.angle_degrees)
         if seen.share >= (1 - AS_MUCH) * best:
             return (0.0, seen.distance_mm, seen.angle_degrees)
         return (1.0, -seen.share, seen.angle_degrees, seen.distance_mm)

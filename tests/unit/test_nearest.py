@@ -13,6 +13,7 @@ from export.measured_run import MeasuredRun
 from export.nearest import join_numbers, main, nearest_views
 from tests.measured import make_run
 from tests.synthetic import Nearest, Plane, Sphere, parallel_rig, render, turn
+from utils.artifacts import load_maps, save_maps
 from utils.errors import InputError
 from utils.geometry import invert_rigid, rigid
 from utils.types import FloatArray
@@ -58,6 +59,31 @@ def test_an_input_view_given_in_numbers_comes_first(tmp_path: Path) -> None:
         assert best["view"] == f"left_{index}"
         assert best["distance_mm"] == 0.0
         assert best["score"] >= 0.99 * max(view["score"] for view in others)
+
+
+def spoil(run: Path, name: str, rows: slice, *, hidden: bool) -> None:
+    """Take the depth of some rows of a view, because an instrument hides them or for no reason at all."""
+    depth = load_maps(run / "filter", "left", name)["depth_mm"]
+    depth[rows] = np.nan
+    save_maps(run / "filter", "left", name, depth_mm=depth)
+    tissue = np.ones(depth.shape, bool)
+    tissue[rows] = not hidden
+    save_maps(run / "scene" / "masks", "left", name, tissue=tissue, highlight=np.zeros_like(tissue))
+
+
+def test_holes_in_depth_are_not_held_against_a_view_and_instruments_are(tmp_path: Path) -> None:
+    poses = np.stack([rigid(np.eye(3), np.array([x, 0.0, 0.0])) for x in (0.0, 2.0, 4.0)])
+    close = make_run(tmp_path / "close", WALL, RIG, poses)
+    spoil(close, "1", slice(10, 30), hidden=False)
+    best = nearest_views(close, " ".join(as_words(TARGET)))["targets"][0]["views"][0]
+    assert (best["view"], best["score"]) == ("left_1", pytest.approx(1.0, abs=0.01))
+    spoil(close, "1", slice(10, 30), hidden=True)
+    views = nearest_views(close, " ".join(as_words(TARGET)))["targets"][0]["views"]
+    assert {view["view"]: view["score"] for view in views}["left_1"] == pytest.approx(1 - 20 / 64, abs=0.04)
+    assert views[0]["view"] == "left_1", "it stands in the very place"
+    beside = rigid(np.eye(3), np.array([0.5, 0.0, 0.0]))
+    views = nearest_views(close, " ".join(as_words(beside)))["targets"][0]["views"]
+    assert [view["view"] for view in views] == ["left_2", "left_3", "left_1"]
 
 
 def test_scores_are_what_ray_casting_says(run: Path) -> None:
