@@ -38,6 +38,10 @@ _COLUMNS = (
     ("warp", "warp", 2),
     ("depth", "depth", 3),
 )
+_LEGEND = (
+    "medians over a camera's pairs; epipolar: px off the line; in front: share of matches before both cameras;\n"
+    "reproj.: px off after depth; warp: 0 same picture, 1 none; depth: relative difference; shift: columns, rows"
+)
 
 
 def check_path(
@@ -63,6 +67,13 @@ def check_path(
             found="a file" if images.exists() else "nothing there",
             expected="the folder of the images that the cameras belong to",
             do="correct --images",
+        )
+    if out.exists() and not out.is_dir():
+        raise InputError(
+            f"--out {out} is no folder",
+            found="a file",
+            expected="a folder to write cameras.json and cameras.png into, there already or not",
+            do="choose another --out",
         )
     cameras = read_cameras(path, format)
     report = check(cameras, gather(cameras, run, images), suggest=suggest)
@@ -126,14 +137,22 @@ def table(report: Report) -> str:
         shift = ", ".join(_number(float(value), 2) for value in judged.shift_px[index])
         checks = dict.fromkeys(one.check for one in report.findings if one.camera == name)
         lines.append(" ".join([*cells, f"{shift:>13}", "", ", ".join(checks)]).rstrip())
-    lines += ["", *_in_words(report.findings)]
+    lines += [_LEGEND, "", *_in_words(report.findings)]
     for one in report.suggestions:
         whom = f"all {len(one.cameras)} cameras" if len(one.cameras) > 1 else one.cameras[0]
         errors = f"warp error {one.error_given:.2f} as given, {one.error_changed:.2f} at best"
         lines.append(f"suggestion for {whom}: {one.words} ({errors})")
     lines += [f"note: {note}" for note in report.notes]
-    right = f"{len(cameras.names) - len(report.wrong)} of {len(cameras.names)} cameras pass"
-    return "\n".join([*lines, right])
+    return "\n".join([*lines, _passed(report)])
+
+
+def _passed(report: Report) -> str:
+    """Return how many cameras pass; one without a pose was not judged, unless something is wrong with it."""
+    names, placed = report.cameras.names, report.cameras.placed
+    wrong = set(report.wrong)
+    lost = sum(not here and name not in wrong for name, here in zip(names, placed, strict=True))
+    without = f", {lost} {'has' if lost == 1 else 'have'} no pose" if lost else ""
+    return f"{len(names) - len(wrong) - lost} of {len(names)} cameras pass{without}"
 
 
 def _in_words(findings: Sequence[Finding]) -> list[str]:

@@ -9,18 +9,19 @@ import numpy as np
 
 from utils.geometry import invert_rigid
 from utils.types import Camera, FloatArray
-from utils.visibility import SAME_SURFACE, DepthView, seen_by
+from utils.visibility import SAME_SURFACE, DepthView, look_for
 from utils.warping import warp_depth
 
 WIDEST_PX = 320  # shares need no more: a target is looked at in this width at most
+ENOUGH_TOLD = 0.5  # share of a target's surface that a view's depth must be able to judge
 
 
 @dataclass(frozen=True)
 class Overlap:
     """What one view sees of a target's surface.
 
-    `share` in [0, 1]: of the surface that is seen unoccluded; `angle_degrees` between the viewing axes;
-    `distance_mm` between the centres.
+    `share` in [0, 1]: of the surface that is seen unoccluded, where the view's depth can tell; `angle_degrees`
+    between the viewing axes; `distance_mm` between the centres.
     """
 
     share: float
@@ -56,13 +57,17 @@ def nearest_confirmed(depths_mm: FloatArray, tolerance: float = SAME_SURFACE) ->
 
 
 def overlap(target: DepthView, view: DepthView) -> Overlap:
-    """Return what a view sees of the target's surface, which has known depth somewhere."""
+    """Return what a view sees of the target's surface, which has known depth somewhere.
+
+    Holes in the view's own depth are left out of the share, but for those of a view that has little else.
+    """
     known = np.isfinite(target.depth_mm)
-    seen = seen_by(target, view)[known]
+    seen, untold = (found[known] for found in look_for(target, view))
+    told = ~untold if np.mean(~untold) >= ENOUGH_TOLD else np.ones_like(untold)
     cosine = float(target.world_from_camera[:3, 2] @ view.world_from_camera[:3, 2])
     between = target.world_from_camera[:3, 3] - view.world_from_camera[:3, 3]
     return Overlap(
-        float(seen.mean()),
+        float(seen[told].mean()),
         float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))),
         float(np.linalg.norm(between)),
     )

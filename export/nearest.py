@@ -3,8 +3,9 @@
     python -m export.nearest logs/phantom --pose FILE|FRAME|16 numbers
 
 The score of a view is the share of the target's visible surface that it sees too: the surface's points are
-projected into the view and must agree with its own depth within 2 %, so that what something hides there does not
-count. The surface is what all views' depth shows when it is projected into the target.
+projected into the view and must agree with its own depth within 2 %, so that what something hides there, an
+instrument too, does not count; holes in its depth are left out. The surface is what all views' depth shows when it
+is projected into the target. A view in the target's very place comes first.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,15 @@ from export.covisibility import Overlap, overlap, visible_surface
 from export.measured_run import MeasuredRun, View
 from utils.commands import answer
 from utils.errors import InputError
-from utils.pose_lists import FORMATS, parse_pose, read_pose_list
+from utils.pose_lists import FORMATS, parse_pose, read_named_poses
 from utils.types import FloatArray, Side
-from utils.visibility import SAME_SURFACE
+from utils.visibility import SAME_SURFACE, DepthView
 
 SIDES: tuple[Side, Side] = ("left", "right")
 SHOWN = 10
+IN_PLACE, IN_PLACE_DEGREES = 1e-4, 0.01  # of the way to the farthest view: what printed digits lose
+MOST_NAMED = 40  # frames in a message
+AS_MUCH = 0.01  # views whose score is within this share of the best see as much as it does
 
 
 def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
@@ -43,16 +48,16 @@ def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
         InputError: no such run, frame or file, or no target that sees anything of the reconstruction.
     """
     measured = MeasuredRun.load(run)
-    targets, itself, side = _targets(measured, pose, side)
+    names, targets, itself, side = _targets(measured, pose, side)
     camera = measured.scene.rig.camera(side)
     depths = {view: measured.depth_view(view) for view in measured.views}
-    others = [view for view in measured.views if view != itself]
+    others = {view: _with_instruments(measured, view, depths[view]) for view in measured.views if view != itself}
     records = []
-    for world_from_target in targets:
+    for name, world_from_target in zip(names, targets, strict=True):
         target = visible_surface(camera, world_from_target, list(depths.values()))
         known = float(np.isfinite(target.depth_mm).mean())
-        found = [(view, overlap(target, depths[view])) for view in others] if known else []
-        records.append({"surface": round(known, 4), "views": _ranked(measured, found)})
+        found = [(view, overlap(target, other)) for view, other in others.items()] if known else []
+        records.append({"pose": name, "surface": round(known, 4), "views": _ranked(measured, found)})
     if not any(record["views"] for record in records):
         raise InputError(
             "the pose sees nothing of the reconstruction",
@@ -70,9 +75,27 @@ def nearest_views(run: Path, pose: str, side: Side = "left") -> dict[str, Any]:
     }
 
 
+def _with_instruments(measured: MeasuredRun, view: View, seen: DepthView) -> DepthView:
+    """Return what a view sees, with depth 0 where something before the tissue hides it."""
+    tissue, _ = measured.scene.masks(*view)
+    return replace(seen, depth_mm=np.where(tissue, seen.depth_mm, 0.0))
+
+
 def _ranked(measured: MeasuredRun, found: list[tuple[View, Overlap]]) -> list[dict[str, Any]]:
-    """Return what there is to say about each view, the one that sees most first; of equals the more alike one."""
-    best_first = sorted(found, key=lambda pair: (-pair[1].share, pair[1].angle_degrees, pair[1].distance_mm))
+    """Return what there is to say about each view: one in the very place, those that see as much as the best, the
+    nearest first, then the others, the one that sees most first."""
+    widest = max((seen.distance_mm for _, seen in found), default=0.0)
+    best = max((seen.share for _, seen in found), default=0.0)
+
+    def order(pair: tuple[View, Overlap]) -> tuple[float, ...]:
+        seen = pair[1]
+        if seen.distance_mm <= IN_PLACE * widest and seen.angle_degrees <= IN_PLACE_DEGREES:
+            return (-1.0, seen.distance_mm, seen.angle_degrees)
+        if seen.share >= (1 - AS_MUCH) * best:
+            return (0.0, seen.distance_mm, seen.angle_degrees)
+        return (1.0, -seen.share, seen.angle_degrees, seen.distance_mm)
+
+    best_first = sorted(found, key=order)
     return [
         {
             "view": "_".join(view),
@@ -86,28 +109,29 @@ def _ranked(measured: MeasuredRun, found: list[tuple[View, Overlap]]) -> list[di
     ]
 
 
-def _targets(measured: MeasuredRun, pose: str, side: Side) -> tuple[FloatArray, View | None, Side]:
-    """Return the poses (n, 4, 4), the input view that is meant if one is, and the eye."""
+def _targets(measured: MeasuredRun, pose: str, side: Side) -> tuple[list[str], FloatArray, View | None, Side]:
+    """Return names and poses (n, 4, 4), the input view that is meant if one is, and the eye."""
     if side == "right" and not measured.scene.rig.stereo:
         raise InputError("there is no right eye", found="--side right", expected="left", do="leave --side out")
     numbers = parse_pose(pose)
     if numbers is not None:
-        return numbers, None, side
+        return ["1"], numbers, None, side
     for eye in SIDES:
         if pose.startswith(f"{eye}_") and (eye, pose.removeprefix(f"{eye}_")) in measured.views:
             view: View = (eye, pose.removeprefix(f"{eye}_"))
-            return measured.world_from(view)[None], view, eye
+            return [pose], measured.world_from(view)[None], view, eye
     if (side, pose) in measured.views:
-        return measured.world_from((side, pose))[None], (side, pose), side
+        return [pose], measured.world_from((side, pose))[None], (side, pose), side
     if not Path(pose).exists():
-        names = [name for eye, name in measured.views if eye == "left"]
+        names = [name for eye, name in measured.views if eye == side]
+        names = names if len(names) <= MOST_NAMED else [*names[: MOST_NAMED // 2], "...", names[-1]]
         raise InputError(
             f"--pose {pose} is neither a frame with depth nor a file",
-            found=pose,
-            expected=f"a frame ({', '.join(names[:3])}, ...; left_{names[0]}), 16 numbers, or {FORMATS}",
-            do="correct it",
+            found=f"no file {pose}; the frames of the {side} eye are {', '.join(names)}",
+            expected=f"a frame ({'_'.join(measured.views[0])} names the eye too), 16 numbers, or {FORMATS}",
+            do="correct the frame or the path",
         )
-    return read_pose_list(Path(pose)), None, side
+    return *read_named_poses(Path(pose)), None, side
 
 
 def table(record: dict[str, Any]) -> str:
@@ -126,17 +150,17 @@ def table(record: dict[str, Any]) -> str:
             lines.append(f"and {len(targets[0]['views']) - SHOWN} more; --json lists all")
         lines.append("")
     else:
-        lines = [_line(number, target) for number, target in enumerate(targets, 1)]
+        lines = [_line(target) for target in targets]
     known = ", ".join(f"{100 * target['surface']:.0f} %" for target in targets[:1])
     about = f"known surface fills {known} of the image; " if len(targets) == 1 else ""
     return "\n".join([*lines, f"{about}depth of `{record['depth']}`, distances in {record['unit']}"])
 
 
-def _line(number: int, target: dict[str, Any]) -> str:
+def _line(target: dict[str, Any]) -> str:
     if not target["views"]:
-        return f"pose {number}: sees nothing of the reconstruction"
+        return f"pose {target['pose']}: sees nothing of the reconstruction"
     best = target["views"][0]
-    return f"pose {number}: {best['view']} sees {100 * best['score']:.1f} % ({best['image']})"
+    return f"pose {target['pose']}: {best['view']} sees {100 * best['score']:.1f} % ({best['image']})"
 
 
 def join_numbers(arguments: Sequence[str]) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import NoReturn
-from zipfile import BadZipFile
 
 import numpy as np
 
 from monocular.depth_source import Map, MonocularOptions, Predict, Task
+from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.images import find_map, frame_name, list_images, read_map
 from utils.map_header import Unit, check_map_file, image_size
@@ -92,7 +92,7 @@ def read_relative(path: Path) -> Map:
     try:
         values = _npz_array(path) if path.suffix.lower() == ".npz" else read_map(path)
         relative = np.asarray(values, np.float32)
-    except (ValueError, TypeError, OSError, EOFError, BadZipFile) as error:
+    except NO_ARRAYS as error:
         raise InputError(
             f"{path} cannot be read as a map",
             found=f"{type(error).__name__}: {error}",

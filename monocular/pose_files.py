@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monocular.colmap_sfm import read_colmap_model
+from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.geometry import FloatArray, nearest_rotation
 from utils.images import without_ending
@@ -80,17 +81,17 @@ def _load(path: Path) -> FloatArray | dict[str, FloatArray]:
         )
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {key: loaded[key] for key in loaded.files}
+    except NO_ARRAYS as error:
         raise InputError(
             f"{path} cannot be read",
-            found=str(error).splitlines()[0],
+            found=(str(error).splitlines() or [type(error).__name__])[0],
             expected="an npy or npz file of numbers",
             do="write it again with numpy.save or numpy.savez",
         ) from error
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    with loaded:
-        return {key: loaded[key] for key in loaded.files}
 
 
 def _read_llff(path: Path, rows: FloatArray, names: Sequence[str], camera: Camera) -> FilePoses:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nerf.checkpoints import RECORD, WEIGHTS
@@ -17,7 +18,7 @@ from nerf.pose_refinement import corrected_poses
 from nerf.rays import Box
 from nerf.trainer import Trainer
 from nerf.views import View
-from utils.artifacts import load_maps, read_json, write_json
+from utils.artifacts import damaged, load_maps, read_json, write_json
 from utils.scene import save_poses
 from utils.types import FloatArray, Poses
 
@@ -63,8 +64,8 @@ def save_model(trainer: Trainer, out: Path, poses: dict[str, Any] | None) -> Non
 
 
 def load_model(folder: Path, device: torch.device) -> tuple[SceneModel, NerfOptions]:
-    """Return the trained model and the options that it was trained with."""
-    record = read_json(folder / RECORD)
+    """Return the trained model and the options that it was trained with. Raises InputError for a damaged file."""
+    record, weights = read_json(folder / RECORD), _weights(folder / WEIGHTS)
     options = NerfOptions(**record["options"])
     shape = Shape(
         box=Box(torch.tensor(record["box_from_world"], device=device), tuple(record["box_size_mm"])),
@@ -74,8 +75,15 @@ def load_model(folder: Path, device: torch.device) -> tuple[SceneModel, NerfOpti
         lamp_start_mm=tuple(record["lamp_start_mm"]),
     )
     model = SceneModel(options, options, shape)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    model.load_state_dict(weights)
     return model.to(device).eval(), options
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise damaged(path, error) from error
 
 
 def training_depth(nerf: Path, prior: Path, *, refined: bool = True) -> dict[View, FloatArray]:

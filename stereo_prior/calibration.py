@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.geometry import nearest_rotation, rigid
 from utils.types import Camera, FloatArray, Rig, Side
@@ -278,7 +279,7 @@ def _from_llff(path: Path, size: tuple[int, int]) -> Calibration:
     try:
         rows = np.load(path, allow_pickle=False)
         height, width, focal_px = (float(value) for value in rows[0, :15].reshape(3, 5)[:, 4])
-    except (ValueError, IndexError, OSError) as error:
+    except (*NO_ARRAYS, IndexError) as error:
         raise InputError(
             f"{path} is not an LLFF file",
             found=str(error),

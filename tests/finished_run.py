@@ -35,6 +35,7 @@ def plane_mm() -> np.ndarray:
 
 def stamp(folder: Path, skipped: str | None = None) -> None:
     record = {"stage": folder.name, "options": {"seed": 0}, "seconds": 2.0, "peak_memory_mb": 300.0}
+    record |= {"hash": f"of {folder.name}"}
     write_json(folder / "stamp.json", record | {"summary": f"did {folder.name}", "skipped": skipped})
 
 
@@ -108,7 +109,7 @@ class Example:
         stage.run(self.options, out=out, scene=self.logs / "scene", **inputs)
         record = {
             "options": asdict(self.options),
-            "inputs": dict.fromkeys(("scene", *STAGES), ""),
+            "inputs": {name: f"of {name}" for name in ("scene", *STAGES)},
             "skipped": None,
         }
         write_json(out / "stamp.json", record)

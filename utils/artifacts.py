@@ -6,15 +6,24 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.errors import InputError, disk_trouble
 from utils.types import Side
 
 Array = NDArray[Any]
+STAMP = "stamp.json"  # the folder of a finished stage has one
+# What numpy raises where a file is cut short, damaged, or no array at all.
+NO_ARRAYS = (
+    ValueError, TypeError, AttributeError, KeyError, EOFError, OSError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def map_path(folder: Path, side: Side, name: str) -> Path:
@@ -28,14 +37,29 @@ def save_maps(folder: Path, side: Side, name: str, **maps: Array) -> None:
 
 
 def load_maps(folder: Path, side: Side, name: str) -> dict[str, Array]:
-    """Read the maps of one eye at one frame. Raises FileNotFoundError where there are none."""
-    with np.load(map_path(folder, side, name)) as file:
-        return {key: file[key] for key in file.files}
+    """Read the maps of one eye at one frame. Raises as `read_npz` does."""
+    return read_npz(map_path(folder, side, name))
 
 
 def has_maps(folder: Path | None, side: Side, name: str) -> bool:
     """Whether maps of one eye at one frame exist."""
     return folder is not None and map_path(folder, side, name).exists()
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read all arrays of an npz that a stage wrote.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: it is cut short, damaged, or no npz.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except NO_ARRAYS as error:
+        if isinstance(error, OSError) and (not path.exists() or disk_trouble(error)):
+            raise
+        raise damaged(path, error) from error
 
 
 def write_npz(path: Path, **arrays: Array) -> None:
@@ -80,8 +104,26 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON record."""
-    return json.loads(path.read_text())
+    """Read a JSON record. Raises FileNotFoundError where there is none, InputError where it is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, found: object) -> InputError:
+    """Return the refusal of a file of ours that is not whole; `found` is what reading it raised, or words."""
+    words = " ".join(str(found).split())[:160]
+    if isinstance(found, Exception):
+        words = f"{type(found).__name__}: {words}"
+    stage = next((folder for folder in path.parents if (folder / STAMP).exists()), None)
+    again = f"remove the folder {stage}, then `python run.py` with the run's configuration makes that stage again"
+    return InputError(
+        f"{path} cannot be read",
+        found=words,
+        expected="a whole file, as it was written",
+        do="write it again, or remove it" if stage is None else again,
+    )
 
 
 def file_hash(path: Path) -> str:

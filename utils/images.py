@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.types import BoolArray, FloatArray
 
@@ -150,8 +150,8 @@ def read_npz_map(path: Path) -> NDArray[Any]:
             if len(names) == 1:
                 return np.asarray(file[names[0]])
             found = ", ".join(file.files) or "no array"
-    except (zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise ValueError("not an npz file") from error
+    except NO_ARRAYS as error:
+        raise ValueError(f"not an npz file ({type(error).__name__})") from error
     raise InputError(
         f"{path}: which array is the map?",
         found=found,
@@ -160,11 +160,23 @@ def read_npz_map(path: Path) -> NDArray[Any]:
     )
 
 
+def _read_npy(path: Path) -> NDArray[Any]:
+    """Read an npy file. Raises ValueError where it is none."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except NO_ARRAYS as error:
+        raise ValueError(f"not an npy file ({type(error).__name__})") from error
+    if not isinstance(loaded, np.ndarray):
+        loaded.close()
+        raise ValueError("an npz file under the name of an npy file")
+    return loaded
+
+
 def read_map(path: Path) -> NDArray[Any]:
     """Read a one-channel map as it is stored: integers of a PNG, floats of npy, npz, tiff, pfm or exr."""
     ending = path.suffix.lower()
     if ending == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
+        return _read_npy(path)
     if ending == ".npz":
         return read_npz_map(path)
     if ending == ".pfm":

@@ -9,6 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.images import read_map, read_rgb
 
@@ -68,7 +69,7 @@ def read_header(path: Path) -> MapHeader:
         if ending == ".pfm":
             return _pfm_header(path)
         return _array_header(read_map(path).shape)
-    except (ValueError, OSError, EOFError, cv2.error) as error:
+    except (*NO_ARRAYS, cv2.error) as error:
         raise InputError(
             f"{path} cannot be read as a map",
             found=f"{type(error).__name__}: {error}",

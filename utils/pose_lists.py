@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.geometry import nearest_rotation
 from utils.types import FloatArray
 
 KEYS = ("world_from_camera", "world_from_left")
+NOT_A_UNIT = 0.01  # how far from 1 printed digits bring a quaternion's length
 _ORTHONORMAL = 0.02  # largest deviation that printed digits explain
 FORMATS = "an npz with world_from_camera or world_from_left (n, 4, 4), or text lines `t x y z qx qy qz qw`"
 
 
 def read_pose_list(path: Path) -> FloatArray:
-    """Return the poses (n, 4, 4) of a file: camera-to-world, OpenCV axes, in the run's unit and world.
+    """Return the poses (n, 4, 4) of a file, without their names; see `read_named_poses`."""
+    return read_named_poses(path)[1]
+
+
+def read_named_poses(path: Path) -> tuple[list[str], FloatArray]:
+    """Return names and poses (n, 4, 4) of a file: camera-to-world, OpenCV axes, in the run's unit and world.
+
+    Names are those of an npz, the timestamps of text as they are written, or else the numbers from 1.
 
     Args:
-        path: an npz with `world_from_camera` or `world_from_left`, (n, 4, 4) or (4, 4); or text as TUM writes
-            trajectories, a line `time x y z qx qy qz qw` a pose, `#` before comments, positions in the run's unit.
+        path: an npz with `world_from_camera` or `world_from_left`, (n, 4, 4) or (4, 4), and maybe `names` (n,); or
+            text as TUM writes trajectories, a line `time x y z qx qy qz qw` a pose, `#` before comments, positions
+            in the run's unit.
 
     Raises:
         InputError: no such file, none of these formats, or a matrix that is no rigid motion.
     """
     if not path.is_file():
         raise InputError(f"{path} cannot be read", found="no such file", expected=FORMATS, do="correct the path")
-    poses = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tum(path)
-    return require_rigid(poses, str(path))
+    names, poses = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tum(path)
+    return names, require_rigid(poses, str(path))
+
+
+def text_words(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the words of every line that has some before a `#`; commas part words too."""
+    for line in lines:
+        words = line.split("#")[0].replace(",", " ").split()
+        if words:
+            yield words
 
 
 def parse_pose(text: str) -> FloatArray | None:
@@ -58,14 +76,15 @@ def parse_pose(text: str) -> FloatArray | None:
 def require_rigid(poses: FloatArray, what: str) -> FloatArray:
     """Return poses (n, 4, 4) with exact rotations. Raises InputError for what is no rigid motion; says which."""
     rotations = poses[:, :3, :3]
+    known = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
+    with np.errstate(all="ignore"):
+        skew = np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2))
+        mirrored = known & (np.linalg.det(np.where(known[:, None, None], rotations, np.eye(3))) < 0)
     checks = [
-        (~np.isfinite(poses).all(axis=(1, 2)), "NaN or infinity"),
+        (~known, "NaN or infinity"),
         (np.abs(poses[:, 3] - [0.0, 0.0, 0.0, 1.0]).max(axis=1) > 1e-6, "a last row other than 0 0 0 1"),
-        (np.linalg.det(rotations) < 0, "a rotation with determinant -1 (a mirrored world)"),
-        (
-            np.abs(np.swapaxes(rotations, 1, 2) @ rotations - np.eye(3)).max(axis=(1, 2)) > _ORTHONORMAL,
-            "axes that are not orthonormal",
-        ),
+        (mirrored, "a rotation with determinant -1 (a mirrored world)"),
+        (~(skew <= _ORTHONORMAL), "axes that are not orthonormal"),
     ]
     for wrong, found in checks:
         if wrong.any():
@@ -80,13 +99,14 @@ def require_rigid(poses: FloatArray, what: str) -> FloatArray:
     return exact
 
 
-def _read_npz(path: Path) -> FloatArray:
+def _read_npz(path: Path) -> tuple[list[str], FloatArray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             keys = [key for key in KEYS if key in file.files]
             found = ", ".join(file.files) or "no array"
             poses = np.asarray(file[keys[0]], float) if keys else None
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+            names = [str(name) for name in np.ravel(file["names"])] if "names" in file.files else []
+    except NO_ARRAYS as error:
         raise InputError(
             f"{path} cannot be read", found=str(error), expected=FORMATS, do="write it again"
         ) from error
@@ -100,16 +120,16 @@ def _read_npz(path: Path) -> FloatArray:
             expected="(n, 4, 4)",
             do="write one 4 x 4 camera-to-world matrix a view",
         )
-    return poses
+    return names if len(names) == len(poses) else [str(number) for number in range(1, len(poses) + 1)], poses
 
 
-def _read_tum(path: Path) -> FloatArray:
+def _read_tum(path: Path) -> tuple[list[str], FloatArray]:
     try:
-        lines = [line.split("#")[0].replace(",", " ").split() for line in path.read_text().splitlines()]
-        rows = [[float(word) for word in words] for words in lines if words]
+        lines = list(text_words(path.read_text().splitlines()))
+        rows = [[float(word) for word in words] for words in lines]
     except ValueError as error:
         raise InputError(f"{path} holds no poses", found=str(error), expected=FORMATS, do="write it so") from error
-    wrong = [number for number, row in enumerate(rows, 1) if len(row) != 8 or not np.linalg.norm(row[4:]) > 0]
+    wrong = [number for number, row in enumerate(rows, 1) if len(row) != 8 or not _is_unit(row[4:])]
     if wrong or not rows:
         found = f"line {wrong[0]} of {len(rows)} does not fit" if wrong else "no line"
         raise InputError(f"{path} holds no poses", found=found, expected=FORMATS, do="write it so")
@@ -117,4 +137,8 @@ def _read_tum(path: Path) -> FloatArray:
     poses = np.tile(np.eye(4), (len(table), 1, 1))
     poses[:, :3, :3] = Rotation.from_quat(table[:, 4:]).as_matrix()
     poses[:, :3, 3] = table[:, 1:4]
-    return poses
+    return [words[0] for words in lines], poses
+
+
+def _is_unit(quaternion: list[float]) -> bool:
+    return bool(abs(np.linalg.norm(quaternion) - 1) <= NOT_A_UNIT)

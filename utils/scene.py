@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.artifacts import load_maps, read_json, write_json, write_npz
+from utils.artifacts import damaged, load_maps, read_json, read_npz, write_json, write_npz
 from utils.images import read_rgb
 from utils.types import BoolArray, Poses, Rig, Side
 
@@ -34,17 +34,20 @@ class Scene:
 
     @staticmethod
     def load(folder: Path) -> Scene:
-        """Read `frames.json` and `rig.json` of a finished scene folder."""
-        record = read_json(folder / "frames.json")
-        return Scene(
-            folder=folder,
-            rig=Rig.from_json(read_json(folder / "rig.json")),
-            names=tuple(record["names"]),
-            train=tuple(record["train"]),
-            test=tuple(record["test"]),
-            sides=tuple(record["sides"]),
-            images=dict(record["images"]),
-        )
+        """Read `frames.json` and `rig.json` of a finished scene folder. Raises InputError where one is damaged."""
+        record, rig = read_json(folder / "frames.json"), _read_rig(folder / "rig.json")
+        try:
+            return Scene(
+                folder=folder,
+                rig=rig,
+                names=tuple(record["names"]),
+                train=tuple(record["train"]),
+                test=tuple(record["test"]),
+                sides=tuple(record["sides"]),
+                images=dict(record["images"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(folder / "frames.json", error) from error
 
     def save(self, extra: dict[str, Any]) -> None:
         """Write `frames.json` and `rig.json`; `extra` is added to the former (sizes, hashes)."""
@@ -70,6 +73,14 @@ class Scene:
         return "train" if name in self.train else "test" if name in self.test else ""
 
 
+def _read_rig(path: Path) -> Rig:
+    record = read_json(path)
+    try:
+        return Rig.from_json(record)
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path, error) from error
+
+
 def save_poses(folder: Path, poses: Poses) -> None:
     """Write `poses.npz`."""
     arrays: dict[str, NDArray[Any]] = {
@@ -88,9 +99,21 @@ def load_poses(folder: Path, refined: Path | None = None) -> Poses:
     Args:
         folder: of the stage `poses`.
         refined: folder of the stage `nerf`, finished, skipped, or not there.
+
+    Raises:
+        FileNotFoundError: neither has written any.
+        InputError: the file is damaged.
     """
     better = refined is not None and (refined / POSES).exists()
-    with np.load((refined if refined and better else folder) / POSES) as file:
-        right = file["world_from_right"] if "world_from_right" in file.files else None
-        names = tuple(str(name) for name in file["names"])
-        return Poses(names, file["world_from_left"], right, bool(file["metric"]))
+    path = (refined if refined and better else folder) / POSES
+    arrays = read_npz(path)
+    try:
+        names = tuple(str(name) for name in arrays["names"])
+        left, metric = arrays["world_from_left"], bool(arrays["metric"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(path, error) from error
+    right = arrays.get("world_from_right")
+    for matrices in (left, right):
+        if matrices is not None and matrices.shape != (len(names), 4, 4):
+            raise damaged(path, f"{len(names)} names, matrices of shape {matrices.shape}")
+    return Poses(names, left, right, metric)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.artifacts import STAMP as STAMP
 from utils.artifacts import file_hash, read_json, record_hash, replace_folder, write_json
 from utils.errors import InputError, NotApplicable
 from utils.options import stamped
 
 log = logging.getLogger("specula")
 
-STAMP = "stamp.json"
 PENDING = "pending.json"
 
 

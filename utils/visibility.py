@@ -32,6 +32,13 @@ def seen_by(target: DepthView, witness: DepthView, tolerance: float = SAME_SURFA
     A point counts where the witness's depth at its pixel differs by less than `tolerance` of the point's z-depth:
     less depth there means that something stands in front, more that it looked through the surface.
     """
+    return look_for(target, witness, tolerance)[0]
+
+
+def look_for(
+    target: DepthView, witness: DepthView, tolerance: float = SAME_SURFACE
+) -> tuple[BoolArray, BoolArray]:
+    """Return (h, w) of the target twice: what `seen_by` says, and where the witness has no depth to tell."""
     witness_from_target = invert_rigid(witness.world_from_camera) @ target.world_from_camera
     rays = RaysInView(target.camera, witness.camera, witness_from_target)
     z, columns, rows = rays.land(np.asarray(target.depth_mm, np.float32))
@@ -41,7 +48,8 @@ def seen_by(target: DepthView, witness: DepthView, tolerance: float = SAME_SURFA
     depth = np.asarray(witness.depth_mm, np.float32)
     found = cv2.remap(depth, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     with np.errstate(invalid="ignore"):
-        return np.asarray(inside & (z > 0) & (np.abs(found - z) < tolerance * z))
+        inside = inside & (z > 0)
+        return np.asarray(inside & (np.abs(found - z) < tolerance * z)), np.asarray(inside & ~np.isfinite(found))
 
 
 def coverage(

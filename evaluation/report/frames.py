@@ -198,5 +198,5 @@ def _left_out(run: Run, known: Sequence[_Maps]) -> str:
     if all(maps.render is None for maps in known):
         reasons.append(f"No renders: {run.skipped.get('render', 'these views were not rendered')}.")
     if all(maps.truth_mm is None for maps in known):
-        reasons.append("No error maps: these views have no truth.")
+        reasons.append(f"No error maps: {run.lost_data or 'these views have no truth'}.")
     return "".join(absent(reason) for reason in reasons)

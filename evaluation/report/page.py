@@ -24,6 +24,7 @@ from evaluation.report.surface import Surface, load_surface, surface_body
 from evaluation.report.verdicts import mean_of, sentence, share_within, table_of, verdicts
 from evaluation.tables import blocks
 from utils.commands import answer
+from utils.errors import InputError
 from utils.stages import STAMP, read_stamp
 
 log = logging.getLogger("specula")
@@ -53,20 +54,22 @@ def write_report(options: EvaluationOptions, *, out: Path, scene: Path, inputs: 
 
 def compose(run: Run) -> str:
     """Return the page as HTML. A section that cannot be drawn says so and leaves the others alone."""
-    pixels = _try(lambda: pool(run), None, "the pooled pixels")
-    surface = _try(lambda: load_surface(run), None, "the surface")
+    (pixels, no_pixels), (surface, no_surface) = (
+        _try(lambda: pool(run), "the pooled pixels"),
+        _try(lambda: load_surface(run), "the surface"),
+    )
     where = run.judged
     ratio = pixels.final_ratio if pixels is not None else 1.0
     wanted: list[tuple[str, str, str, Callable[[], str]]] = [
         ("summary", "Summary", "What is good and what is not.", lambda: _summary(run, pixels)),
-        ("surface", "Surface", _surface_lead(run), lambda: _surface(run, surface)),
+        ("surface", "Surface", _surface_lead(run), lambda: _surface(run, surface, no_surface)),
         ("frames", "Frames", f"Depth, colour and confidence of {where}.", lambda: frames_body(run, ratio)),
         ("sequence", "Sequence", "One value a frame, on tissue.", lambda: _sequence(run)),
         (
             "confidence",
             "Confidence",
             "Is the stated error the real one?",
-            lambda: confidence_body(pixels, _unchecked(run), where),
+            lambda: confidence_body(pixels, no_pixels or _unchecked(run), where),
         ),
         ("cameras", "Cameras", "Where both eyes stood, and what they saw.", lambda: cameras_body(run, surface)),
         ("scores", "All scores", "Mean over frames, on tissue where nothing else is said.", lambda: _scores(run)),
@@ -75,25 +78,31 @@ def compose(run: Run) -> str:
         ("options", "Options", "As each stage's stamp keeps them.", lambda: setting.options_body(run)),
         ("versions", "Versions", "Of what wrote this page.", setting.versions_body),
     ]
-    sections = [
-        Section(anchor, title, lead, _try(draw, absent(f"{title} could not be drawn; the log says why."), title))
-        for anchor, title, lead, draw in wanted
-    ]
+    sections = []
+    for anchor, title, lead, draw in wanted:
+        body, why_not = _try(draw, title)
+        sections.append(Section(anchor, title, lead, absent(why_not) if body is None else body))
     return _page(run, sections)
 
 
-def _try(draw: Callable[[], _Drawn], instead: _Drawn, what: str) -> _Drawn:
+def _try(draw: Callable[[], _Drawn], what: str) -> tuple[_Drawn | None, str]:
+    """Return what is drawn, or None, and then why not, in words for the page."""
     try:
-        return draw()
+        return draw(), ""
     except Exception as error:
         log.warning("evaluation: %s of the report could not be drawn: %s: %s", what, type(error).__name__, error)
-        return instead
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, InputError):
+            reason = f"{error.what} ({error.found})"
+        return None, f"{what[:1].upper()}{what[1:]} could not be drawn: {reason}"
 
 
 def _unchecked(run: Run) -> str:
     """Say why nothing can tell whether the stated errors are the real ones."""
     if run.method is None:
         return f"There is no depth whose error could be stated: {run.skipped.get('prior', 'no stage made maps')}."
+    if run.lost_data:
+        return f"Nothing can tell whether the stated errors are the real ones: {run.lost_data}."
     return "There is no truth for these frames: nothing can tell whether the stated errors are the real ones."
 
 
@@ -101,7 +110,9 @@ def _surface_lead(run: Run) -> str:
     return "As it was reconstructed; lengths are millimetres." if run.metric else f"Lengths are {run.unit}."
 
 
-def _surface(run: Run, surface: Surface | None) -> str:
+def _surface(run: Run, surface: Surface | None, why_none: str) -> str:
+    if why_none:
+        return absent(why_none)
     extent = np.ptp(surface.points_world, axis=0) if surface is not None else np.zeros(3)
     return surface_body(run, surface, frustum_lines(run, 0.045 * float(np.linalg.norm(extent))))
 
@@ -112,7 +123,12 @@ def _summary(run: Run, pixels: Pixels | None) -> str:
         f'<div class="card"><b>{text(value)}</b><span>{text(what)}</span></div>'
         for value, what in _cards(run, pixels)
     )
-    return f'<p class="verdict">{text(sentence(found))}</p><div class="cards">{cards}</div>{table_of(found)}'
+    said = [line for stage in run.changed if (line := run.outdated(stage))]
+    said += [run.lost_data] if run.lost_data else []
+    warned = "".join(absent(f"{line[:1].upper()}{line[1:]}.") for line in said)
+    return (
+        f'{warned}<p class="verdict">{text(sentence(found))}</p><div class="cards">{cards}</div>{table_of(found)}'
+    )
 
 
 def _cards(run: Run, pixels: Pixels | None) -> list[tuple[str, str]]:

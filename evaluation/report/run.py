@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from evaluation import truth
 from evaluation.options import EvaluationOptions
 from evaluation.scores import DEPTH_FOLDERS, View, read_depth, views_of
-from utils.artifacts import has_maps, load_maps, read_json
+from utils.artifacts import damaged, has_maps, load_maps, read_json
 from utils.errors import InputError
 from utils.scene import Scene, load_poses
-from utils.stages import read_stamp
+from utils.stages import STAMP, read_stamp
 from utils.types import ARBITRARY_UNITS, FloatArray, Poses, Side
 from utils.undistortion import Lens
 
+_SCORED = {"mesh": "export", "rgb": "render", "depth_sources": "stereo"}  # a block of metrics.json, its stage
 _LOG_LINE = re.compile(r"^\S+ \S+ (INFO|WARNING|ERROR) (\w+): (.*)$")
 
 
@@ -31,7 +32,8 @@ class Run:
     """A run as its evaluation sees it.
 
     `folders` are the stages that did their work, `stamps` those of all stages, `skipped` says why a stage did
-    nothing; `scores` are the lines of `per_frame.csv`.
+    nothing; `scores` are the lines of `per_frame.csv`. `changed` are stages that were made again since the scores:
+    what was scored of their folders is left out of `metrics` and `scores`.
     """
 
     root: Path
@@ -42,6 +44,20 @@ class Run:
     stamps: Mapping[str, Mapping[str, Any]]
     folders: Mapping[str, Path]
     skipped: Mapping[str, str]
+    changed: tuple[str, ...] = ()
+
+    def outdated(self, stage: str) -> str | None:
+        """Return why nothing is said of what a stage made; None where its scores are those of its folder."""
+        if stage not in self.changed:
+            return None
+        return f"the stage {stage} has changed since these scores were made: run evaluation again"
+
+    @property
+    def lost_data(self) -> str | None:
+        """Why images and truth cannot be shown; None where the dataset is where the run says."""
+        if Path(self.options.datadir).is_dir():
+            return None
+        return f"the dataset {self.options.datadir} is not there: truth and images that lie in it cannot be read"
 
     @property
     def name(self) -> str:
@@ -172,16 +188,44 @@ def read_run(options: EvaluationOptions, scene: Path, out: Path, inputs: Mapping
     stamps = {name: read_stamp(folder) for name, folder in ({"scene": scene} | dict(inputs)).items()}
     reasons = {name: str(stamp["skipped"]) for name, stamp in stamps.items() if stamp.get("skipped")}
     loaded = Scene.load(scene)
+    changed = _made_again(out, stamps)
+    metrics, scores = _still_true(_read_metrics(out / "metrics.json"), read_table(out / "per_frame.csv"), changed)
     return Run(
         root=scene.parent,
         options=_find_data(options, scene),
         scene=loaded,
-        metrics=read_json(out / "metrics.json"),
-        scores=tuple(read_table(out / "per_frame.csv")),
+        metrics=metrics,
+        scores=tuple(scores),
         stamps=stamps,
         folders={name: folder for name, folder in inputs.items() if name not in reasons},
         skipped=reasons,
+        changed=changed,
     )
+
+
+def _made_again(out: Path, stamps: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the stages that are others than those scored, or gone; scores in the making have no stamp yet."""
+    scored = read_stamp(out)["inputs"] if (out / STAMP).exists() else {}
+    return tuple(name for name, hash in scored.items() if stamps.get(name, {}).get("hash") != hash)
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    metrics = read_json(path)
+    if not isinstance(metrics, dict) or "metric" not in metrics:
+        raise damaged(path, "no record of scores: it has no `metric`")
+    return metrics
+
+
+def _still_true(
+    metrics: Mapping[str, Any], scores: list[dict[str, str]], changed: Collection[str]
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Leave out the scores of stages that have changed."""
+    gone = {block for block, stage in _SCORED.items() if stage in changed}
+    kept = {name: values for name, values in metrics.items() if name not in gone}
+    methods = {method for method, stage in DEPTH_FOLDERS.items() if stage in changed} | gone
+    if "depth" in kept:
+        kept["depth"] = {method: values for method, values in kept["depth"].items() if method not in methods}
+    return kept, [row for row in scores if row["method"] not in methods]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

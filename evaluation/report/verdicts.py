@@ -12,6 +12,7 @@ from evaluation.report.confidence import honesty
 from evaluation.report.html import percent, text
 from evaluation.report.pixels import Pixels, tissue_covered
 from evaluation.report.run import Run, read_table
+from evaluation.scores import DEPTH_FOLDERS
 from utils.artifacts import read_json
 
 State = Literal["good", "fair", "poor", "open"]
@@ -40,7 +41,7 @@ def judge(value: float, good: float, fair: float) -> State:
 def verdicts(run: Run, pixels: Pixels | None) -> list[Verdict]:
     """Return everything that can be judged of a run, and what cannot, with its reason."""
     found = [_scale(run), *_placed(run), _calibration(run), _sources(run), *_depth(run, pixels)]
-    found += [*_mesh(run.metrics.get("mesh", {}).get("raw", {})), _colour(run)]
+    found += [*_mesh(run), _colour(run)]
     judged = honesty(pixels)
     if judged is not None:
         state = judge(abs(float(np.log(max(judged.factor, 1e-9)))), float(np.log(2)), float(np.log(3)))
@@ -158,6 +159,9 @@ def _sources(run: Run) -> Verdict:
 
 def _depth(run: Run, pixels: Pixels | None) -> list[Verdict]:
     rule = "good: 1 % or less; look: 3 % or less"
+    outdated = run.outdated(DEPTH_FOLDERS[run.method]) if run.method else None
+    if outdated:
+        return [Verdict("open", "Depth", outdated, rule), *_covered(run)]
     if not run.metrics.get("depth") or run.method is None:
         reason = next((note for note in run.metrics.get("notes", []) if note.startswith("no truth")), None)
         reason = reason or run.skipped.get("prior", "no depth was scored")
@@ -186,13 +190,18 @@ def _coverage(covered: float, words: str) -> Verdict:
     return Verdict(judge(covered, 0.98, 0.9), "Coverage", words, "good: 98 % or more; look: 90 % or more")
 
 
-def _mesh(scores: Mapping[str, float]) -> list[Verdict]:
+def _mesh(run: Run) -> list[Verdict]:
     """Judge the mesh where it was compared with a true surface."""
+    rule = "good: F-score 0.95 or more; look: 0.8 or more"
+    outdated = run.outdated("export")
+    if outdated:
+        return [Verdict("open", "Mesh", outdated, rule)]
+    scores = run.metrics.get("mesh", {}).get("raw", {})
     if "chamfer_mm" not in scores or "f_score_1mm" not in scores:
         return []
     value = scores["f_score_1mm"]
     words = f"Chamfer distance {scores['chamfer_mm']:.2f} mm, F-score {value:.3f} at 1 mm"
-    return [Verdict(judge(value, 0.95, 0.8), "Mesh", words, "good: F-score 0.95 or more; look: 0.8 or more")]
+    return [Verdict(judge(value, 0.95, 0.8), "Mesh", words, rule)]
 
 
 def share_within(pixels: Pixels, limit: float) -> float:
@@ -204,7 +213,8 @@ def _colour(run: Run) -> Verdict:
     rule = "good: 30 dB or more; look: 25 dB or more"
     value = mean_of(run, "rgb", "psnr")
     if not np.isfinite(value):
-        return Verdict("open", "Colour", run.skipped.get("render", "nothing was rendered"), rule)
+        reason = run.outdated("render") or run.skipped.get("render", "nothing was rendered")
+        return Verdict("open", "Colour", reason, rule)
     training = _training_psnr(run.metrics, run.scene.sides)
     gap = f"; training frames {training:.1f} dB" if run.scene.test and np.isfinite(training) else ""
     words = f"PSNR {value:.1f} dB on tissue of {run.judged}{gap}"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from export.camera_set import CameraSet
-from utils.artifacts import read_json, write_json
+from utils.artifacts import write_json
 from utils.errors import InputError
 from utils.types import Camera
 
@@ -46,7 +46,7 @@ def restore(cameras: CameraSet, place: Path) -> CameraSet:
     if not place.exists():
         return cameras
     try:
-        record = read_json(place)
+        record = json.loads(place.read_text())
     except (OSError, ValueError) as error:
         raise InputError(
             f"{place} cannot be read",

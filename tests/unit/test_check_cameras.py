@@ -13,7 +13,7 @@ from export.camera_set import CameraSet
 from export.cameras.evidence import Evidence, gather, view_keys
 from export.cameras.judgement import Measure, blame, measures_for
 from export.cameras.report import Report, check
-from export.check_cameras import FOLDER, main, place_for
+from export.check_cameras import FOLDER, main, place_for, table
 from export.formats import read_cameras
 from stereo_prior import scene as scene_stage
 from stereo_prior.scene import SceneOptions
@@ -280,6 +280,15 @@ def test_cameras_without_pose_or_image_are_told_and_the_others_judged(rendered: 
     assert any("have no image" in note for note in check(nowhere, gather(nowhere, None, None)).notes)
 
 
+def test_cameras_without_a_pose_do_not_pass(rendered: Rendered) -> None:
+    poses = rendered.poses.copy()
+    poses[ONE] = np.nan
+    assert table(rendered.posed(poses)).endswith(f"{2 * FRAMES - 1} of {2 * FRAMES} cameras pass, 1 has no pose")
+    poses[ONE + 1] = np.nan
+    poses[0] = poses[0] @ rolled(40.0)
+    assert table(rendered.posed(poses)).endswith(f"{2 * FRAMES - 3} of {2 * FRAMES} cameras pass, 2 have no pose")
+
+
 def test_depth_that_contradicts_its_neighbours(rendered: Rendered) -> None:
     one = rendered.evidence.looks[ONE]
     assert one is not None
@@ -336,7 +345,9 @@ def test_the_command_on_a_run_and_on_a_file(
 ) -> None:
     run = str(rendered.run)
     assert main([run]) == 0
-    assert f"{2 * FRAMES} of {2 * FRAMES} cameras pass" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{2 * FRAMES} of {2 * FRAMES} cameras pass\n" in printed
+    assert "epipolar: px off the line" in printed
     record = read_json(rendered.run / FOLDER / "cameras.json")
     assert record["findings"] == []
     assert record["cameras"][rendered.name(ONE)]["determinant"] == pytest.approx(1.0)
@@ -371,6 +382,10 @@ def test_bad_input_is_refused(rendered: Rendered, tmp_path: Path, capsys: pytest
         assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    (tmp_path / "taken").write_text("mine")
+    assert main([str(rendered.run), "--out", str(tmp_path / "taken")]) == 2
+    assert "taken is no folder\n  found:    a file" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "mine"
 
 
 def test_results_never_lie_in_a_stage(rendered: Rendered, tmp_path: Path) -> None:

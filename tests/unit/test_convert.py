@@ -131,13 +131,40 @@ def test_one_eye_alone(run: Path, tmp_path: Path) -> None:
     assert read_cameras(tmp_path / "colmap").names == ("right/1.png", "right/2.png", "right/10.png")
 
 
-def test_a_frame_without_a_pose_is_left_out_by_name_and_keeps_the_others_numbers(tmp_path: Path) -> None:
+def test_a_frame_without_a_pose_is_left_out_by_name_and_the_others_keep_theirs(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", lost="2")
     said = convert(Order(run, tmp_path / "out.tum", sides="left"))
     assert "note: left out, for they have no pose: left/2.png" in said
     stamps = [line.split()[0] for line in (tmp_path / "out.tum").read_text().splitlines()[1:]]
-    assert stamps == ["0", "2"]
+    assert stamps == ["1", "10"]
     assert read_cameras(tmp_path / "out.tum").names == ("left/1.png", "left/10.png")
+
+
+@pytest.mark.parametrize(
+    ("frames", "stamps"),
+    [(("1", "2", "3"), ["1", "2", "3"]), (("007", "010"), ["007", "010"]), (("a", "b", "c"), ["0", "1", "2"])],
+)
+def test_a_trajectory_without_its_record_never_shifts_frames(
+    tmp_path: Path, frames: tuple[str, ...], stamps: list[str]
+) -> None:
+    run = make_run(tmp_path / "run", frames=frames)
+    convert(Order(run, tmp_path / "out.tum", sides="left"))
+    (tmp_path / "out.tum.specula.json").unlink()
+    back = read_cameras(tmp_path / "out.tum")
+    assert list(back.names) == stamps
+    assert back.notes[0].startswith("out.tum names no images: its timestamps are the names")
+    true = read_cameras(run)
+    for name, pose in zip(back.names, back.world_from_camera, strict=True):
+        place = frames.index(name) if name in frames else int(name)
+        np.testing.assert_allclose(pose, true.world_from_camera[place], atol=1e-12)
+
+
+def test_names_that_do_not_grow_are_no_timestamps(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", frames=("2", "1"))
+    convert(Order(run, tmp_path / "out.tum", sides="left"))
+    lines = (tmp_path / "out.tum").read_text().splitlines()
+    assert "places of frames, counted from 0" in lines[0]
+    assert [line.split()[0] for line in lines[1:]] == ["0", "1"]
 
 
 def test_refined_poses_are_taken_where_training_wrote_some(run: Path) -> None:

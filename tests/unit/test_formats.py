@@ -157,7 +157,7 @@ def seen_by_tum(target: Path) -> dict[str, FloatArray]:
         stamp, *values = line.split()
         numbers = np.array([float(value) for value in values])
         seen = Rotation.from_quat(numbers[3:]).as_matrix().T @ (POINT_WORLD * SCALE - numbers[:3])
-        pixels[f"left/{FRAMES[int(stamp)]}.png"] = (LEFT.matrix @ seen)[:2] / seen[2]
+        pixels[f"left/{stamp}.png"] = (LEFT.matrix @ seen)[:2] / seen[2]
     return pixels
 
 

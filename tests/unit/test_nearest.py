@@ -13,6 +13,7 @@ from export.measured_run import MeasuredRun
 from export.nearest import join_numbers, main, nearest_views
 from tests.measured import make_run
 from tests.synthetic import Nearest, Plane, Sphere, parallel_rig, render, turn
+from utils.artifacts import load_maps, save_maps
 from utils.errors import InputError
 from utils.geometry import invert_rigid, rigid
 from utils.types import FloatArray
@@ -46,6 +47,43 @@ def test_the_view_behind_an_occluder_is_not_the_best_although_its_angle_is(run: 
     assert last["score"] == 0.0, "it looks away"
     assert second["angle_degrees"] == 0.0
     assert second["distance_mm"] == pytest.approx(12.0)
+
+
+def test_an_input_view_given_in_numbers_comes_first(tmp_path: Path) -> None:
+    """The identical view does not always have the very best score: depth is rounded on its way."""
+    aside = [rigid(turn((0, 1, 0)), np.array([0.3 * k, 0.1 * k, 1.5 * k])) for k in range(4)]
+    close = make_run(tmp_path / "close", Nearest((WALL, BALL)), RIG, np.stack(aside))
+    for index, pose in enumerate(aside, 1):
+        words = " ".join(f"{number:.17g}" for number in pose.ravel())
+        best, *others = nearest_views(close, words)["targets"][0]["views"]
+        assert best["view"] == f"left_{index}"
+        assert best["distance_mm"] == 0.0
+        assert best["score"] >= 0.99 * max(view["score"] for view in others)
+
+
+def spoil(run: Path, name: str, rows: slice, *, hidden: bool) -> None:
+    """Take the depth of some rows of a view, because an instrument hides them or for no reason at all."""
+    depth = load_maps(run / "filter", "left", name)["depth_mm"]
+    depth[rows] = np.nan
+    save_maps(run / "filter", "left", name, depth_mm=depth)
+    tissue = np.ones(depth.shape, bool)
+    tissue[rows] = not hidden
+    save_maps(run / "scene" / "masks", "left", name, tissue=tissue, highlight=np.zeros_like(tissue))
+
+
+def test_holes_in_depth_are_not_held_against_a_view_and_instruments_are(tmp_path: Path) -> None:
+    poses = np.stack([rigid(np.eye(3), np.array([x, 0.0, 0.0])) for x in (0.0, 2.0, 4.0)])
+    close = make_run(tmp_path / "close", WALL, RIG, poses)
+    spoil(close, "1", slice(10, 30), hidden=False)
+    best = nearest_views(close, " ".join(as_words(TARGET)))["targets"][0]["views"][0]
+    assert (best["view"], best["score"]) == ("left_1", pytest.approx(1.0, abs=0.01))
+    spoil(close, "1", slice(10, 30), hidden=True)
+    views = nearest_views(close, " ".join(as_words(TARGET)))["targets"][0]["views"]
+    assert {view["view"]: view["score"] for view in views}["left_1"] == pytest.approx(1 - 20 / 64, abs=0.04)
+    assert views[0]["view"] == "left_1", "it stands in the very place"
+    beside = rigid(np.eye(3), np.array([0.5, 0.0, 0.0]))
+    views = nearest_views(close, " ".join(as_words(beside)))["targets"][0]["views"]
+    assert [view["view"] for view in views] == ["left_2", "left_3", "left_1"]
 
 
 def test_scores_are_what_ray_casting_says(run: Path) -> None:
@@ -105,6 +143,9 @@ def test_poses_of_a_file_get_a_line_each(run: Path, tmp_path: Path, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("pose 1: left_2 sees")
     assert lines[1] == "pose 2: sees nothing of the reconstruction"
+    (tmp_path / "poses.tum").write_text("7 0 0 0 0 0 0 1\n12 0 0 0 0 0 0 1\n")
+    assert main([str(run), "--pose", str(tmp_path / "poses.tum")]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:2]] == ["pose 7", "pose 12"]
 
 
 def test_mistakes_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +153,10 @@ def test_mistakes_are_named(run: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert main([str(folder), "--pose", *words]) == 2
         return capsys.readouterr().err
 
-    assert "neither a frame with depth nor a file" in said(run, "left_9")
+    for nothing in ("left_9", "99", "nofile.npz"):
+        words = said(run, nothing)
+        assert f"--pose {nothing} is neither a frame with depth nor a file" in words
+        assert f"no file {nothing}; the frames of the left eye are 1, 2, 3" in words
     assert "sees nothing of the reconstruction" in said(run, *as_words(rigid(turn((0, 180, 0)), np.zeros(3))))
     assert "12 numbers" in said(run, *["1"] * 12)
     assert "no right eye" in said(run, "1", "--side", "right")

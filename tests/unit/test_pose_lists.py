@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from export.formats import read_cameras
 from tests.synthetic import path
 from utils.errors import InputError
-from utils.pose_lists import parse_pose, read_pose_list
+from utils.pose_lists import parse_pose, read_named_poses, read_pose_list
 from utils.types import FloatArray
 
 POSES = path(4)
@@ -31,6 +32,32 @@ def test_text_as_tum_writes_it_is_read(tmp_path: Path) -> None:
         lines.append(" ".join(f"{number:.17g}" for number in numbers))
     (tmp_path / "poses.txt").write_text("\n".join([*lines, ""]))
     np.testing.assert_allclose(read_pose_list(tmp_path / "poses.txt"), POSES, atol=1e-12)
+
+
+def test_names_and_text_are_read_as_conversions_read_them(tmp_path: Path) -> None:
+    file = tmp_path / "poses.tum"
+    lines = ["# ours", "1, 1 2 3 0 0 0 1  # the first", "", "3 4 5 6 0 0 0.7071 0.7071"]
+    file.write_text("\n".join(lines))
+    names, poses = read_named_poses(file)
+    cameras = read_cameras(file)
+    assert tuple(names) == cameras.names == ("1", "3")
+    np.testing.assert_allclose(poses, cameras.world_from_camera, atol=1e-12)
+    file.write_text("1 1 2 3 0 0 0 2")
+    for read in (read_named_poses, read_cameras):
+        with pytest.raises(InputError):
+            read(file)
+    np.savez(tmp_path / "poses.npz", names=np.array(["a", "b", "c", "d"]), world_from_left=POSES)
+    assert read_named_poses(tmp_path / "poses.npz")[0] == ["a", "b", "c", "d"]
+    np.savez(tmp_path / "poses.npz", world_from_left=POSES)
+    assert read_named_poses(tmp_path / "poses.npz")[0] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("number", ["nan", "inf", "1e200"])
+def test_numbers_that_are_none_are_refused_without_other_noise(number: str) -> None:
+    words = ["1", "0", "0", "0", "0", "1", "0", "0", "0", "0", "1", "0", "0", "0", "0", "1"]
+    with pytest.raises(InputError, match="no rigid motion"):
+        parse_pose(" ".join([number, *words[1:]]))
 
 
 def test_sixteen_numbers_are_a_pose_and_a_frame_is_none() -> None:

@@ -254,6 +254,64 @@ def test_a_broken_part_leaves_the_others(fresh: Example, caplog: pytest.LogCaptu
     assert "True depth" in page
     assert "the surface of the report could not be drawn" in caplog.text
 
+    assert "There is no surface to show" not in page
+    assert re.search(r"The surface could not be drawn: .*cloud\.ply", page)
+
+
+def made_again(example: Example, name: str) -> str:
+    """Return the page of a run one of whose stages was made again after its evaluation."""
+    example.evaluate()
+    record = read_json(example.logs / "evaluation" / "metrics.json")
+    mesh = {"raw": {"chamfer_mm": 0.312345, "f_score_1mm": 0.9}}
+    write_json(example.logs / "evaluation" / "metrics.json", record | {"mesh": mesh})
+    written = read_json(example.logs / name / "stamp.json") | {"hash": "another"}
+    write_json(example.logs / name / "stamp.json", written)
+    assert report.main([str(example.logs)]) == 0
+    return example.page()
+
+
+def test_scores_of_a_mesh_that_was_made_again_are_not_shown(fresh: Example) -> None:
+    page = made_again(fresh, "export")
+    words = "he stage export has changed since these scores were made: run evaluation again"
+    assert page.count(words) == 2, "at the top of the summary, and in the verdict of the mesh"
+    assert "0.31" not in re.sub(r"data:image[^\"]*|<script.*?</script>|<svg.*?</svg>", "", page, flags=re.S)
+    assert "Mean error" not in page
+    assert "dB on tissue of held-out frames" in page, "scores of other stages are"
+
+
+@pytest.mark.parametrize(
+    ("name", "gone", "kept"), [("filter", "mean error", "PSNR"), ("render", "dB on tissue of", "Chamfer distance")]
+)
+def test_scores_of_maps_that_were_made_again_are_not_shown(
+    fresh: Example, name: str, gone: str, kept: str
+) -> None:
+    page = made_again(fresh, name)
+    assert f"the stage {name} has changed since these scores were made" in page
+    assert gone not in page.split('id="surface"')[0]
+    assert kept in page
+
+
+def test_a_dataset_that_is_gone_is_said_in_the_page(fresh: Example) -> None:
+    fresh.evaluate()
+    shutil.rmtree(fresh.data)
+    assert report.main([str(fresh.logs)]) == 0
+    page = fresh.page()
+    assert "the log says why" not in page
+    assert f"The dataset {fresh.data} is not there" in page
+    assert "Frames could not be drawn: " in page
+    assert "There is no truth for these frames" not in page
+    assert f"are the real ones: the dataset {fresh.data} is not there" in page
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"metric"', '["metric"]'])
+def test_broken_scores_are_named(fresh: Example, content: str, capsys: pytest.CaptureFixture[str]) -> None:
+    fresh.evaluate()
+    (fresh.logs / "evaluation" / "metrics.json").write_text(content)
+    assert report.main([str(fresh.logs)]) == 2
+    said = capsys.readouterr().err
+    assert "metrics.json cannot be read" in said
+    assert f"remove the folder {fresh.logs / 'evaluation'}, " in said
+
 
 def test_a_page_that_cannot_be_written_never_costs_the_tables(
     fresh: Example, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
