@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from utils.commands import answer
 from utils.errors import InputError
 from utils.images import IMAGE_ENDINGS, find_map, frame_name, list_images, read_rgb, write_rgb
 from utils.label_coding import BACKGROUND, IGNORE, Coding, code_classes, code_tissue
@@ -225,24 +226,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--class_map", type=Path, help="labelme's labels.txt: write class indices")
     parser.add_argument("--overwrite", action="store_true", help="replace masks that exist")
     given = parser.parse_args(arguments)
-    try:
-        print(convert(given.scene, given.image_dir, given.labels, given.class_map, overwrite=given.overwrite))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        trouble = InputError(
-            f"{given.scene}: a file cannot be read or written",
-            found=str(error),
-            expected="files that this user may use, on a disk with space",
-            do="free some space or change the rights, and run again",
-        )
-        print(f"error: {trouble}", file=sys.stderr)
-        return 2
-    return 0
+    return answer(
+        lambda: convert(given.scene, given.image_dir, given.labels, given.class_map, overwrite=given.overwrite)
+    )
 
 
 if __name__ == "__main__":
