@@ -137,13 +137,17 @@ def _check_order(rig: Rig, fit: _Fit, left: FloatArray, right: FloatArray) -> Ch
 def _check_rows(rig: Rig, fit: _Fit, left: FloatArray, right: FloatArray) -> Check:
     """Whether matched points lie on equal rows after rectification."""
     found = f"median row difference {fit.row_px:.2f} px after rectification ({len(left)} matches)"
-    expected = f"below {WARN_ROW_PX:.0f} px (refused above {REFUSE_ROW_PX:.0f} px)"
+    expected = (
+        f"below {WARN_ROW_PX:.0f} px (refused above {REFUSE_ROW_PX:.0f} px, and where a usual mistake explains it)"
+    )
     if fit.row_px <= WARN_ROW_PX:
         return Check("rows of the matches", "good", found, expected)
-    if fit.row_px <= REFUSE_ROW_PX:
-        do = "depth will be noisy; calibrate again if you can" + _hint(rig, left, right)
+    mistake = _hint(rig, left, right)
+    if fit.row_px <= REFUSE_ROW_PX and not mistake:
+        do = "depth will be noisy; calibrate again if you can"
         return Check("the calibration is not exact", "warn", found, expected, do)
-    do = "correct the calibration, or go on with --allow_bad_calibration" + _hint(rig, left, right)
+    # A mistake that explains the matches is one, however small its rotation: depth would be wrong, not noisy.
+    do = "correct the calibration, or go on with --allow_bad_calibration" + mistake
     return Check("the calibration does not fit the images", "refuse", found, expected, do)
 
 
