@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from utils.latex import escape, table_row
 from utils.types import ARBITRARY_UNITS
 
 CONSOLE_WIDTH = 100
@@ -45,19 +46,6 @@ _MESH_COLUMNS = {
     "normal_consistency": ("normals", "{:.4f}"),
     "icp_rotation_degrees": ("turned (degrees)", "{:.3f}"),
     "icp_shift_mm": ("shifted (mm)", "{:.3f}"),
-}
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
 }
 
 
@@ -170,22 +158,14 @@ def latex_table(metrics: Mapping[str, Any]) -> str:
     for title, heads, rows in blocks(metrics):
         places = "".join("l" if row_head(name) else "r" for name in heads)
         unit = "" if metrics["metric"] else f" ({ARBITRARY_UNITS})"
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_escape(title + unit)}}}"]
-        lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule", _latex_row(heads), r"\midrule"]
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape(title + unit)}}}"]
+        lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule", table_row(heads), r"\midrule"]
         for before, row in zip([None, *rows], rows, strict=False):
             if before is not None and before[0] != row[0]:
                 lines.append(r"\midrule")
-            lines.append(_latex_row(row))
+            lines.append(table_row(row))
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(_escape(cell) for cell in cells) + r" \\"
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def format_console_table(metrics: Mapping[str, Any]) -> str:

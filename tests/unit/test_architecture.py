@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("stereo_prior", "monocular", "nerf", "evaluation", "export", "utils")
+PACKAGES = ("stereo_prior", "monocular", "nerf", "evaluation", "export", "sweeps", "utils")
 OURS = {*PACKAGES, "run", "tests", "benchmarks", "docs"}
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 EVERYTHING = [
