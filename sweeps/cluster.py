@@ -19,6 +19,7 @@ from utils.errors import InputError
 LOCAL = "local"
 _CORES_A_RUN = 2.0
 _PROBE_SECONDS = 60.0
+_ANSWER_SECONDS = 10.0
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports its use to its makers unless told not to
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -125,6 +126,9 @@ def _environment() -> dict[str, Any]:
 def _connect(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "configure_logging": False}
     try:
+        host, _, port = address.removeprefix("ray://").rpartition(":")
+        if port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS).close()
         if address == LOCAL:
             ray.init(address=LOCAL, include_dashboard=False, **quiet)
         else:

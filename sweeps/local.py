@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import torch
-
 from sweeps.launch import LOG, Outcome, judge, start
 from sweeps.options import SweepOptions
 from sweeps.plan import Task
@@ -45,7 +43,7 @@ class LocalWorkers:
     def __init__(self, options: SweepOptions, program: Path) -> None:
         """Divide the machine. Raises InputError for numbers that it cannot satisfy."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._free = slots(options, cores, torch.cuda.device_count())
+        self._free = slots(options, cores, _count_gpus())
         self.size = len(self._free)
         self._jobs: list[_Job] = []
         self._program = program
@@ -101,6 +99,12 @@ class LocalWorkers:
                 job.process.wait()
             job.file.close()
         self._jobs.clear()
+
+
+def _count_gpus() -> int:
+    import torch  # takes seconds, and only who divides the machine needs it
+
+    return torch.cuda.device_count()
 
 
 def slots(options: SweepOptions, cores: list[int], n_gpus: int) -> list[Slot]:

@@ -56,38 +56,39 @@ class Task:
     needs: set[int] = field(default_factory=set)
 
 
-def describe_run(
-    stages: Sequence[Stage], options: Mapping[str, Any], *, scene: str, setting: Setting, words: Sequence[str]
-) -> Run:
-    """Check one combination of options as a run of its own would, and hash what its stages are made from.
+class Planner:
+    """Describes the runs of one sweep; no file is hashed twice, and no options of a stage are checked twice."""
 
-    Raises:
-        InputError: what a stage's own check finds, in the words of the run.
-    """
-    experiment = options["experiment"]
-    chosen = choose([stage.name for stage in stages], experiment.only, experiment.start, experiment.until)
-    hashes: dict[str, str] = {}
-    for stage in stages:
-        if stage.name in chosen:
-            try:
-                _check_once(stage.check, options[stage.name])
-            except InputError as error:
-                where = f"{scene}, {in_words(setting)}: {error.what}"
-                raise InputError(where, found=error.found, expected=error.expected, do=error.do) from error
-        inputs = {name: hashes[name] for name in stage.reads}
-        hashes[stage.name] = stage_record(stage, options[stage.name], inputs, hash_of=_hash_once)["hash"]
-    folder = Path(experiment.basedir) / experiment.expname
-    return Run(scene, setting, folder, tuple(words), hashes, tuple(chosen))
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+        self._hash = functools.cache(file_hash)
+        self._check = functools.cache(_checked)
+
+    def describe(self, options: Mapping[str, Any], *, scene: str, setting: Setting, words: Sequence[str]) -> Run:
+        """Check one combination of options as a run of its own would, and hash what its stages are made from.
+
+        Raises:
+            InputError: what a stage's own check finds, in the words of the run.
+        """
+        experiment = options["experiment"]
+        names = [stage.name for stage in self._stages]
+        chosen = choose(names, experiment.only, experiment.start, experiment.until)
+        hashes: dict[str, str] = {}
+        for stage in self._stages:
+            if stage.name in chosen:
+                try:
+                    self._check(stage.check, options[stage.name])
+                except InputError as error:
+                    where = f"{scene}, {in_words(setting)}: {error.what}"
+                    raise InputError(where, found=error.found, expected=error.expected, do=error.do) from error
+            inputs = {name: hashes[name] for name in stage.reads}
+            hashes[stage.name] = stage_record(stage, options[stage.name], inputs, hash_of=self._hash)["hash"]
+        folder = Path(experiment.basedir) / experiment.expname
+        return Run(scene, setting, folder, tuple(words), hashes, tuple(chosen))
 
 
-@functools.cache
-def _check_once(check: Callable[[Any], None], options: Any) -> None:
+def _checked(check: Callable[[Any], None], options: Any) -> None:
     check(options)
-
-
-@functools.cache
-def _hash_once(path: Path) -> str:
-    return file_hash(path)
 
 
 def make_tasks(stages: Sequence[Stage], runs: Sequence[Run], finished: Iterable[Made]) -> list[Task]:

@@ -12,22 +12,19 @@ from utils.artifacts import STAMP, read_json, replace_folder
 from utils.errors import InputError
 from utils.stages import finished
 
-OWN = ("evaluation",)  # never taken over from outside the sweep: its page may be written again in place
-
 
 class Shelf:
     """The finished results that the runs of a sweep can use."""
 
     def __init__(self, runs: Sequence[Run], homes: Sequence[Path]) -> None:
         """Look for results in the folders of the runs, then in `homes`: other experiments on the same scenes."""
-        self._runs = runs
+        self._runs, self._homes = runs, set(homes) - {run.folder for run in runs}
         self._places: dict[Made, Path] = {}
         wanted = {run.made(name) for run in runs for name in run.chosen}
         stages = tuple(dict.fromkeys(name for name, _ in wanted))
         for folder in dict.fromkeys([*(run.folder for run in runs), *homes]):
-            own = any(run.folder == folder for run in runs)
             for made, place in _results(folder, stages):
-                if made in wanted and (own or made[0] not in OWN):
+                if made in wanted:
                     self._places.setdefault(made, place)
 
     def __contains__(self, made: Made) -> bool:
@@ -37,13 +34,13 @@ class Shelf:
         """Return what lies there."""
         return self._places.keys()
 
-    def take_over(self, homes: Sequence[Path]) -> None:
+    def take_over(self) -> None:
         """Copy what was found in other experiments into the first run that needs it: those may change any time."""
         for run in self._runs:
             for name in run.chosen:
                 made = run.made(name)
                 place = self._places.get(made)
-                if place is not None and place.parent in homes and place.parent != run.folder:
+                if place is not None and place.parent in self._homes:
                     self._places[made] = _copied(place, run.folder / name)
 
     def settle(self) -> None:
@@ -97,7 +94,7 @@ def _results(folder: Path, stages: Sequence[str]) -> Iterable[tuple[Made, Path]]
             try:
                 yield (name, str(read_json(place / STAMP)["hash"])), place
             except (InputError, KeyError, TypeError):
-                continue
+                continue  # a damaged stamp: the stage is made again
 
 
 def _copied(place: Path, target: Path) -> Path:

@@ -15,7 +15,7 @@ from sweeps.heatmap import heat_maps
 from sweeps.live import FAILED, WAITING, LiveTable, state_of
 from sweeps.local import LocalWorkers
 from sweeps.options import SweepOptions, asked
-from sweeps.plan import Run, Task, describe_run, make_tasks, without_effect
+from sweeps.plan import Planner, Run, Task, make_tasks, without_effect
 from sweeps.results import Result, read_result, write_csv, write_text
 from sweeps.schedule import Progress, work_off
 from sweeps.settings import Axis, combinations, folder_name, read_axes
@@ -86,7 +86,8 @@ def run_sweep(argv: Sequence[str], options: SweepOptions, pipeline: Pipeline) ->
     scenes = _scenes(_without_sweep(argv), options, pipeline)
     folder, _ = open_experiment(ExperimentOptions(expname=_name(options, scenes), basedir=str(scenes[0].basedir)))
     with only_one(folder, wait=False):
-        runs = [run for scene in scenes for run in _runs(scene, axes, folder, pipeline)]
+        planner = Planner(pipeline.stages)
+        runs = [run for scene in scenes for run in _runs(scene, axes, folder, pipeline, planner)]
         notes = without_effect(runs)
         for note in notes:
             log.warning("%s", note)
@@ -142,7 +143,7 @@ def _name(options: SweepOptions, scenes: Sequence[Scene]) -> str:
     return options.sweep_name or (f"{scenes[0].name}_sweep" if len(scenes) == 1 else "sweep")
 
 
-def _runs(scene: Scene, axes: Sequence[Axis], folder: Path, pipeline: Pipeline) -> list[Run]:
+def _runs(scene: Scene, axes: Sequence[Axis], folder: Path, pipeline: Pipeline, planner: Planner) -> list[Run]:
     """Return a scene's runs; without swept flags there is one, the experiment of the scene itself."""
     runs = []
     for setting in combinations(axes):
@@ -150,8 +151,7 @@ def _runs(scene: Scene, axes: Sequence[Axis], folder: Path, pipeline: Pipeline) 
         if setting:
             words += [f"--basedir={folder / scene.name}", f"--expname={folder_name(setting)}"]
         words += ["--open=false", "--sweep_task"]
-        parsed = pipeline.parse(words)
-        runs.append(describe_run(pipeline.stages, parsed, scene=scene.name, setting=setting, words=words))
+        runs.append(planner.describe(pipeline.parse(words), scene=scene.name, setting=setting, words=words))
     return runs
 
 
@@ -166,9 +166,8 @@ class _Sweep:
     notes: Sequence[str]
 
     def work(self, options: SweepOptions) -> int:
-        homes = [scene.home for scene in self.scenes] if self.axes else []
-        shelf = Shelf(self.runs, homes)
-        shelf.take_over(homes)
+        shelf = Shelf(self.runs, self._homes() if self.axes else [])
+        shelf.take_over()
         shelf.settle()
         tasks = make_tasks(self.pipeline.stages, self.runs, shelf.found())
         results = {run.folder: self._done(shelf, run) for run in self.runs if shelf.complete(run)}
@@ -182,6 +181,11 @@ class _Sweep:
         print((self.folder / "sweep.md").read_text())
         print(f"table, csv and pictures: {self.folder}   one folder a run: {self.runs[0].folder} ...")
         return 1 if failed else 0
+
+    def _homes(self) -> list[Path]:
+        """Return where results may lie besides the runs: plain runs of the scenes, runs of other values before."""
+        former = [path for scene in self.scenes for path in sorted((self.folder / scene.name).glob("*"))]
+        return [*(scene.home for scene in self.scenes), *(path for path in former if path.is_dir())]
 
     def _work_off(
         self, options: SweepOptions, shelf: Shelf, tasks: Sequence[Task], results: dict[Path, Result]
