@@ -14,7 +14,8 @@ from export import stage as export
 from monocular import depth, poses
 from nerf import filtering, rendering, training, warm_up
 from sweeps.options import SweepOptions, asked
-from sweeps.sweep import Pipeline, run_sweep
+from sweeps.scenes import Pipeline
+from sweeps.sweep import run_sweep
 from utils.artifacts import read_json
 from utils.browser import show_page
 from utils.errors import InputError, disk_trouble

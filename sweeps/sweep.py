@@ -2,69 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from sweeps.heatmap import heat_maps
 from sweeps.live import FAILED, WAITING, LiveTable, state_of
 from sweeps.local import LocalWorkers
-from sweeps.options import SweepOptions, asked
+from sweeps.options import SweepOptions
 from sweeps.plan import Planner, Run, Task, make_tasks, without_effect
 from sweeps.results import Result, read_result, write_csv, write_text
+from sweeps.scenes import Pipeline, Scene, read_scenes, without_sweep
 from sweeps.schedule import Progress, work_off
-from sweeps.settings import Axis, combinations, folder_name, read_axes
+from sweeps.settings import Axis, Setting, combinations, folder_name, read_axes
 from sweeps.shelf import Shelf
 from sweeps.tables import latex, markdown, remarks, rows
-from utils.errors import InputError
 from utils.experiment import ExperimentOptions, open_experiment
 from utils.folder_lock import only_one
-from utils.stages import Stage
 
 log = logging.getLogger("specula")
 
-Parse = Callable[[Sequence[str]], Mapping[str, Any]]
 _NOT_SWEPT = ("expname", "basedir", "datadir", "config", "only", "from", "until", "open", "wait", "sweep_task")
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """What a sweep has to know about the program that it runs.
-
-    Args:
-        stages: in order.
-        parse: a command line -> the options of every section; raises InputError.
-        flags: the names of all flags.
-        fixed: those that cannot be swept, besides the usual ones.
-        prepare: makes the input of a scene where the program makes it itself.
-        program: the file that Python runs.
-    """
-
-    stages: Sequence[Stage]
-    parse: Parse
-    flags: Sequence[str]
-    fixed: Sequence[str]
-    prepare: Callable[[Mapping[str, Any]], None]
-    program: Path
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One scene of a sweep: its name, the words of its command line, and its own experiment."""
-
-    name: str
-    words: tuple[str, ...]
-    basedir: Path
-
-    @property
-    def home(self) -> Path:
-        """The experiment that the same command makes without a sweep."""
-        return self.basedir / self.name
 
 
 def run_sweep(argv: Sequence[str], options: SweepOptions, pipeline: Pipeline) -> int:
@@ -83,104 +45,79 @@ def run_sweep(argv: Sequence[str], options: SweepOptions, pipeline: Pipeline) ->
     """
     swept = {field.name for field in fields(SweepOptions)}
     axes = read_axes(options.sweep, pipeline.flags, [*_NOT_SWEPT, *swept, *pipeline.fixed])
-    scenes = _scenes(_without_sweep(argv), options, pipeline)
-    folder, _ = open_experiment(ExperimentOptions(expname=_name(options, scenes), basedir=str(scenes[0].basedir)))
-    with only_one(folder, wait=False):
-        planner = Planner(pipeline.stages)
-        runs = [run for scene in scenes for run in _runs(scene, axes, folder, pipeline, planner)]
-        notes = without_effect(runs)
-        for note in notes:
-            log.warning("%s", note)
-        command = shlex.join(["python", pipeline.program.name, *argv])
-        sweep = _Sweep(folder, scenes, axes, runs, pipeline, command, notes)
-        return sweep.work(options)
-
-
-def _without_sweep(argv: Sequence[str]) -> list[str]:
-    """Return the command line without the flags of the sweep."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for field in fields(SweepOptions):
-        parser.add_argument(f"--{field.name}", nargs="+" if field.default == () else None)
-    return parser.parse_known_args(list(argv))[1]
-
-
-def _scenes(words: Sequence[str], options: SweepOptions, pipeline: Pipeline) -> list[Scene]:
-    """Read every scene's configuration, and make its input where the program does that."""
-    if options.configs and any(word.split("=")[0] == "--config" for word in words):
-        raise InputError(
-            "--config and --configs are given",
-            found="both",
-            expected="one of them",
-            do="name every scene by --configs",
-        )
-    scenes: list[Scene] = []
-    for config in options.configs or ("",):
-        mine = (*(("--config", config) if config else ()), *words)
-        parsed = pipeline.parse(mine)
-        if asked(parsed["sweep"]):
-            raise InputError(
-                f"{config or 'the configuration'} asks for a sweep",
-                found="sweep or configs in a configuration file",
-                expected="a configuration of one run",
-                do="write them on the command line",
-            )
-        experiment = parsed["experiment"]
-        if not experiment.expname or any(
-            one.home == Path(experiment.basedir) / experiment.expname for one in scenes
-        ):
-            raise InputError(
-                "the scenes of a sweep need names that differ",
-                found=f"expname {experiment.expname or 'missing'} in {config or 'the command line'}",
-                expected="one expname a scene",
-                do="correct expname in the configurations",
-            )
-        pipeline.prepare(parsed)
-        scenes.append(Scene(experiment.expname, mine, Path(experiment.basedir)))
-    return scenes
-
-
-def _name(options: SweepOptions, scenes: Sequence[Scene]) -> str:
-    return options.sweep_name or (f"{scenes[0].name}_sweep" if len(scenes) == 1 else "sweep")
-
-
-def _runs(scene: Scene, axes: Sequence[Axis], folder: Path, pipeline: Pipeline, planner: Planner) -> list[Run]:
-    """Return a scene's runs; without swept flags there is one, the experiment of the scene itself."""
-    runs = []
-    for setting in combinations(axes):
-        words = [*scene.words, *(f"--{flag}={value}" for flag, value in setting)]
-        if setting:
-            words += [f"--basedir={folder / scene.name}", f"--expname={folder_name(setting)}"]
-        words += ["--open=false", "--sweep_task"]
-        runs.append(planner.describe(pipeline.parse(words), scene=scene.name, setting=setting, words=words))
-    return runs
+    scenes = read_scenes(without_sweep(argv), options, pipeline)
+    folder = scenes[0].basedir / (
+        options.sweep_name or (f"{scenes[0].name}_sweep" if len(scenes) == 1 else "sweep")
+    )
+    command = shlex.join(["python", pipeline.program.name, *argv])
+    sweep = Sweep(folder, scenes, combinations(axes), pipeline, command, axes)
+    results = sweep.work(options)
+    print((folder / "sweep.md").read_text())
+    print(f"table, csv and pictures: {folder}   one folder a run: {results[0].run.folder} ...")
+    return 1 if any(result.state == FAILED for result in results) else 0
 
 
 @dataclass
-class _Sweep:
+class Sweep:
+    """Every setting on every scene.
+
+    Args:
+        folder: where tables, and the runs with a setting, lie.
+        scenes: at least one.
+        settings: flags and values of each run of a scene; without any, it is the scene's own experiment.
+        pipeline: the program.
+        command: what makes the sweep, for the tables.
+        axes: the swept flags where the settings are all their combinations: heat-maps are drawn over them.
+    """
+
     folder: Path
     scenes: Sequence[Scene]
-    axes: Sequence[Axis]
-    runs: Sequence[Run]
+    settings: Sequence[Setting]
     pipeline: Pipeline
     command: str
-    notes: Sequence[str]
+    axes: Sequence[Axis] = ()
+    _runs: list[Run] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
 
-    def work(self, options: SweepOptions) -> int:
-        shelf = Shelf(self.runs, self._homes() if self.axes else [])
+    def work(self, options: SweepOptions) -> list[Result]:
+        """Bring all runs up to date; return what has become of each, in order.
+
+        Raises:
+            InputError: a mistake in a setting or a dataset, found before any run begins; or the sweep is running.
+        """
+        open_experiment(ExperimentOptions(expname=self.folder.name, basedir=str(self.folder.parent)))
+        with only_one(self.folder, wait=False):
+            planner = Planner(self.pipeline.stages)
+            self._runs = [run for scene in self.scenes for run in self._plan(scene, planner)]
+            self._notes = without_effect(self._runs)
+            for note in self._notes:
+                log.warning("%s", note)
+            return self._bring_up_to_date(options)
+
+    def _plan(self, scene: Scene, planner: Planner) -> list[Run]:
+        runs = []
+        for setting in self.settings:
+            words = [*scene.words, *(f"--{flag}={value}" for flag, value in setting)]
+            if setting:
+                words += [f"--basedir={self.folder / scene.name}", f"--expname={folder_name(setting)}"]
+            words += ["--open=false", "--sweep_task"]
+            options = self.pipeline.parse(words)
+            runs.append(planner.describe(options, scene=scene.name, setting=setting, words=words))
+        return runs
+
+    def _bring_up_to_date(self, options: SweepOptions) -> list[Result]:
+        shelf = Shelf(self._runs, self._homes() if any(self.settings) else [])
         shelf.take_over()
         shelf.settle()
-        tasks = make_tasks(self.pipeline.stages, self.runs, shelf.found())
-        results = {run.folder: self._done(shelf, run) for run in self.runs if shelf.complete(run)}
-        log.info("sweep: %d runs, %d of them finished before, %d tasks", len(self.runs), len(results), len(tasks))
+        tasks = make_tasks(self.pipeline.stages, self._runs, shelf.found())
+        results = {run.folder: self._done(shelf, run) for run in self._runs if shelf.complete(run)}
+        log.info("sweep: %d runs, %d of them finished before, %d tasks", len(self._runs), len(results), len(tasks))
         progress = Progress()
         if tasks:
             progress = self._work_off(options, shelf, tasks, results)
-        for run in self.runs:
+        for run in self._runs:
             shelf.link(run)
-        failed = self._write(tasks, progress, results)
-        print((self.folder / "sweep.md").read_text())
-        print(f"table, csv and pictures: {self.folder}   one folder a run: {self.runs[0].folder} ...")
-        return 1 if failed else 0
+        return self._write(tasks, progress, results)
 
     def _homes(self) -> list[Path]:
         """Return where results may lie besides the runs: plain runs of the scenes, runs of other values before."""
@@ -196,7 +133,7 @@ class _Sweep:
 
         def finish(task: Task) -> str:
             missing = shelf.keep(task.run, task.stages)
-            new = [run for run in self.runs if run.folder not in results and shelf.complete(run)]
+            new = [run for run in self._runs if run.folder not in results and shelf.complete(run)]
             results.update({run.folder: self._done(shelf, run) for run in new})
             return f"it ended without making {', '.join(missing)}" if missing else ""
 
@@ -206,7 +143,7 @@ class _Sweep:
                 self._write(tasks, progress, results)
             live.show(progress, results)
 
-        live, written = LiveTable(self.runs, tasks), [len(results)]
+        live, written = LiveTable(self._runs, tasks), [len(results)]
         with closing(_workers(options, self.folder, self.pipeline.program)) as workers:
             log.info("sweep: %s", workers.describe())
             progress = work_off(
@@ -220,12 +157,12 @@ class _Sweep:
         shelf.link(run)
         return read_result(run, "done", "")
 
-    def _write(self, tasks: Sequence[Task], progress: Progress, results: Mapping[Path, Result]) -> bool:
-        """Write all tables of what is there by now; return whether any run failed."""
-        listed = [results.get(run.folder) or self._unfinished(run, tasks, progress) for run in self.runs]
-        flags = [axis.flag for axis in self.axes]
+    def _write(self, tasks: Sequence[Task], progress: Progress, results: Mapping[Path, Result]) -> list[Result]:
+        """Write all tables of what is there by now; return what has become of the runs."""
+        listed = [results.get(run.folder) or self._unfinished(run, tasks, progress) for run in self._runs]
+        flags = list(dict.fromkeys(flag for setting in self.settings for flag, _ in setting))
         write_csv(self.folder / "sweep.csv", listed, flags)
-        notes = list(self.notes)
+        notes = list(self._notes)
         for scene in self.scenes:
             mine = [result for result in listed if result.run.scene == scene.name]
             left_out = heat_maps(self.axes, mine, self.folder / f"heatmap_{scene.name}.png")
@@ -235,7 +172,7 @@ class _Sweep:
         lines = remarks(listed, flags, self.command, notes)
         write_text(self.folder / "sweep.md", markdown(title, table, lines))
         write_text(self.folder / "sweep.tex", latex(title, table, lines))
-        return any(result.state == FAILED for result in listed)
+        return listed
 
     @staticmethod
     def _unfinished(run: Run, tasks: Sequence[Task], progress: Progress) -> Result:

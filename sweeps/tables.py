@@ -32,7 +32,7 @@ def rows(results: Sequence[Result], flags: Sequence[str]) -> list[list[str]]:
             spread([one.figures[key] for one in scored if key in one.figures], FIGURES[key].pattern)
             for key in used
         ]
-        table.append([*([scene] if many else []), *(values[flag] for flag in shown), count, *cells])
+        table.append([*([scene] if many else []), *(values.get(flag, ABSENT) for flag in shown), count, *cells])
     return table
 
 

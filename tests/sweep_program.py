@@ -125,7 +125,8 @@ def main(argv: list[str]) -> int:
     try:
         options = read(argv)
         if asked(options["sweep"]):
-            from sweeps.sweep import Pipeline, run_sweep  # a run that is no sweep starts faster without
+            from sweeps.scenes import Pipeline
+            from sweeps.sweep import run_sweep  # a run that is no sweep starts faster without
 
             flags = [flag for section in SECTIONS.values() for flag in flags_of(section)]
             program = Path(os.path.abspath(__file__))

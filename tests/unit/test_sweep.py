@@ -204,7 +204,7 @@ def begin(data: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def wait_for(data: Path, line: str) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not made(data)[line]:
         assert time.monotonic() < until, f"no `{line}` in {made(data)}"
         time.sleep(0.05)
