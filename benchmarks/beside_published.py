@@ -12,6 +12,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from benchmarks.published import MOVING, NOT_IMPLEMENTED, TITLES, Number, Own, b
 from benchmarks.published_data import DATA, Data, Run, read_run
 from utils.artifacts import damaged
 from utils.commands import answer
-from utils.errors import InputError
+from utils.errors import InputError, NotApplicable
 
 # Metric of `metrics.json` -> its unit, digits behind the point.
 OURS = {
@@ -34,11 +35,26 @@ HEAD = (
     "what depth given: a comparison across sources is no result."
 )
 STATIC = "tissue moves in this clip and our field is static: its renders cannot show what moves"
+UNDISTORTED = (
+    "Our images were undistorted first. Published codes may have used others, rectified ones for SCARED: the same "
+    "views, but not the same pixels."
+)
 PER_FRAME = (
     "Depth of each stereo pair by itself, for which nothing needs to stand still, against the depth that comes "
     "with the data. Where that is of stereo matching too, it is no independent truth; and no published number is "
     "scored so: nothing stands beside these."
 )
+
+
+@dataclass(frozen=True)
+class Line:
+    """Scores of ours that become one line: the run, whose depth (empty: colour), why metrics are left out."""
+
+    run: str
+    method: str
+    numbers: Mapping[str, float]
+    n_frames: int
+    left_out: Mapping[str, str]
 
 
 def compare(dataset: str, folders: Sequence[Path]) -> str:
@@ -56,11 +72,18 @@ def compare(dataset: str, folders: Sequence[Path]) -> str:
         listed = ", ".join(str(folder) for folder in folders)
         raise InputError("a run is given twice", found=listed, expected="each run once", do="drop one")
     runs = [read_run(folder, data) for folder in folders]
+    if data.scored is not None and len({run.source for run in runs}) != len(runs):
+        raise InputError(
+            "two runs are of one recording",
+            found=", ".join(f"{run.name} of {run.source}" for run in runs),
+            expected="a run of each recording that the list goes over",
+            do="drop one, or its frames would count twice",
+        )
     numbers = [number for number in read_all() if number.dataset == data.dataset]
     here = [number for number in numbers if data.clip in ("", number.clip)]
     lines, reasons = [f"# {dataset}, published and ours", "", HEAD, ""], []
     if any(run.undistorted for run in runs):
-        lines += ["Our images were undistorted first; theirs may not have been.", ""]
+        lines += [UNDISTORTED, ""]
     for protocol in dict.fromkeys(number.protocol for number in here):
         part = [number for number in here if number.protocol == protocol]
         own, why = scored(runs, data, part)
@@ -82,66 +105,99 @@ def scored(runs: Sequence[Run], data: Data, part: Sequence[Number]) -> tuple[lis
         return [], [f"{methods}: protocol not implemented here ({protocol.removeprefix(NOT_IMPLEMENTED)})."]
     if data.dataset in MOVING:
         return [], [f"`{protocol}`: {STATIC}."]
-    blocks, reasons = {}, []
+    lines: list[Line] = []
+    reasons = []
     for run in runs:
-        block = scores_of(run, protocol)
-        if isinstance(block, str):
-            reasons.append(f"`{protocol}`, {run.name}: {block}")
-        else:
-            blocks[run.name] = block
-    if data.scored is not None and blocks:
-        blocks, why = together(blocks, data.scored)
-        reasons += [f"`{protocol}`: {why}"] if why else []
+        try:
+            lines += lines_of(run, protocol)
+        except NotApplicable as reason:
+            reasons.append(f"`{protocol}`, {run.name}: {reason}.")
+    if data.scored is not None and lines:
+        lines, why = together(lines, data.scored)
+        reasons += [f"`{protocol}`: {words}." for words in why]
     own = []
-    for name, block in blocks.items():
-        values, missing = _values(block, part)
-        own.append(Own(data.clip, f"ours: {name}", values, f"measured, {block['n_frames']:g} frames"))
-        reasons += [f"`{protocol}`, {name}: {reason}." for reason in missing]
+    for line in lines:
+        values = _values(line, part)
+        if values:
+            name = f"ours: {line.run}" + (f", {line.method}" if line.method else "")
+            own.append(Own(data.clip, name, values, f"measured, {line.n_frames} frames"))
+    if lines:
+        reasons += [f"`{protocol}`: {words}." for words in _missing(lines, part)]
     return own, reasons
 
 
-def scores_of(run: Run, protocol: str) -> Mapping[str, float] | str:
-    """Return a run's scores under a protocol, or in words why it has none. Raises InputError for damaged ones."""
+def lines_of(run: Run, protocol: str) -> list[Line]:
+    """Return a run's scores under a protocol: a line for colour, and one for each method's depth.
+
+    Raises:
+        NotApplicable: it has none that stand beside published ones; the message says why.
+        InputError: they are damaged.
+    """
     refused = run.metrics.get("protocols_refused", {}).get(protocol)
     if refused:
-        return f"refused: {refused}"
-    block: Any = run.metrics.get("protocols", {}).get(protocol)
+        raise NotApplicable(f"refused, {refused}")
+    block = run.metrics.get("protocols", {}).get(protocol)
     if block is None:
-        return "no scores under it; `python run.py --config … --from evaluation` scores a run again."
-    scores = {}
-    if isinstance(block, dict):
-        scores = {name: value for name, value in block.items() if isinstance(value, int | float)}
-    if not scores.get("n_frames", 0) > 0 or not all(math.isfinite(value) for value in scores.values()):
-        raise damaged(run.folder / "evaluation" / "metrics.json", f"{protocol}: {block}")
-    return scores
+        raise NotApplicable("no scores under it; `python run.py --config … --from evaluation` scores a run again")
+    try:
+        if not block.get("comparable", True):
+            raise NotApplicable("not comparable, " + "; ".join(block.get("doubts", ["its scores say so"])))
+        left_out, n_frames = dict(block.get("left_out", {})), int(block["n_frames"])
+        parts = {"": block, **block.get("depth", {})}
+        lines = [
+            Line(run.name, method, _numbers(values), int(values.get("n_frames", n_frames)), left_out)
+            for method, values in parts.items()
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise damaged(run.folder / "evaluation" / "metrics.json", error) from error
+    return [line for line in lines if line.numbers]
 
 
-def together(blocks: Mapping[str, Mapping[str, float]], frames: int) -> tuple[dict[str, Mapping[str, float]], str]:
-    """Return the mean over the frames of all runs; nothing, and why, unless they are `frames` frames."""
-    counts = [block["n_frames"] for block in blocks.values()]
-    if sum(counts) != frames:
-        return {}, f"the runs given have {sum(counts):g} of its frames, not all {frames}."
-    shared = set.intersection(*(set(block) for block in blocks.values())) - {"n_frames"}
-    weighted = list(zip(blocks.values(), counts, strict=True))
-    means = {name: sum(block[name] * count for block, count in weighted) / frames for name in shared}
-    return {f"{len(blocks)} runs together": {**means, "n_frames": frames}}, ""
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the scores among some values; raise ValueError where one is no finite number."""
+    numbers = {metric: float(values[metric]) for metric in OURS if metric in values}
+    if not all(math.isfinite(number) for number in numbers.values()):
+        raise ValueError(f"{numbers}")
+    return numbers
 
 
-def _values(block: Mapping[str, float], part: Sequence[Number]) -> tuple[dict[str, str], list[str]]:
-    """Return our figures for the metrics of a table, and in words which of these have none."""
-    values, missing = {}, []
+def together(lines: Sequence[Line], frames: int) -> tuple[list[Line], list[str]]:
+    """Return a line a method, the mean over the frames of all runs, and why a method has none."""
+    means, reasons = [], []
+    for method in dict.fromkeys(line.method for line in lines):
+        same = [line for line in lines if line.method == method]
+        counted = sum(line.n_frames for line in same)
+        if counted != frames:
+            label = f"{method}, " if method else ""
+            reasons.append(f"{label}the runs given scored {counted} of its {frames} frames")
+            continue
+        shared = [name for name in same[0].numbers if all(name in line.numbers for line in same)]
+        mean = {name: sum(line.numbers[name] * line.n_frames for line in same) / frames for name in shared}
+        means.append(Line(f"{len(same)} runs together", method, mean, frames, {}))
+    return means, reasons
+
+
+def _values(line: Line, part: Sequence[Number]) -> dict[str, str]:
+    """Return our figures for the metrics of a table, where the published ones state the same unit."""
+    units = {metric: {number.unit for number in part if number.metric == metric} for metric in metrics_of(part)}
+    return {
+        metric: f"{line.numbers[metric]:.{OURS[metric][1]}f}"
+        for metric in units
+        if metric in line.numbers and units[metric] == {OURS[metric][0]}
+    }
+
+
+def _missing(lines: Sequence[Line], part: Sequence[Number]) -> Iterator[str]:
+    """Yield in words why metrics of a table have no figure of ours."""
     for metric in metrics_of(part):
-        units = {number.unit for number in part if number.metric == metric}
         title = TITLES.get(metric, metric)
         if metric not in OURS:
-            missing.append(f"{title} is not a score of an evaluation, and belongs to a machine")
-        elif metric not in block:
-            missing.append(f"{title} is absent from the run")
-        elif units != {OURS[metric][0]}:
-            missing.append(f"{title} is published in units that the source does not state")
-        else:
-            values[metric] = f"{block[metric]:.{OURS[metric][1]}f}"
-    return values, missing
+            yield f"{title} is not a score of an evaluation, and belongs to a machine"
+        elif not any(metric in line.numbers for line in lines):
+            why = dict.fromkeys(line.left_out[metric] for line in lines if metric in line.left_out)
+            yield f"{title} is absent" + (f", {'; '.join(why)}" if why else " from the runs")
+        elif any(number.unit != OURS[metric][0] for number in part if number.metric == metric):
+            yield f"{title} is published without its unit"
 
 
 def unmatched(runs: Sequence[Run], data: Data, numbers: Sequence[Number]) -> Iterator[str]:
@@ -152,8 +208,8 @@ def unmatched(runs: Sequence[Run], data: Data, numbers: Sequence[Number]) -> Ite
             yield f"ours under `{name}`: nothing is published under it on this clip."
     others = Counter(number.clip for number in numbers if data.clip not in ("", number.clip))
     if others:
-        listed = ", ".join(f"{clip} ({count})" for clip, count in others.items())
-        yield f"published numbers on other clips of {data.dataset}: {listed}."
+        listed = ", ".join(f"{clip} ({count} numbers)" for clip, count in others.items())
+        yield f"published on other parts of {data.dataset}: {listed}."
 
 
 def per_frame(runs: Sequence[Run]) -> list[str]:

@@ -60,16 +60,17 @@ DATA = {
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run on the data: its folder, `metrics.json`, and whether its images were undistorted first."""
+    """A finished run on the data: its folder, `metrics.json`, its images, whether these were undistorted first."""
 
     folder: Path
     metrics: dict[str, Any]
+    source: Path
     undistorted: bool
 
     @property
     def name(self) -> str:
-        """What the run is called."""
-        return self.folder.name
+        """What the run is called: its folder, for two may have the same last name."""
+        return str(self.folder)
 
 
 def read_run(folder: Path, data: Data) -> Run:
@@ -93,7 +94,7 @@ def read_run(folder: Path, data: Data) -> Run:
         raise _other_data(folder, data, f"{len(names)} frames", f"all {data.frames} frames of {data.clip}")
     if data.every is not None:
         _require_step(folder, names, data)
-    return Run(folder, metrics, undistorted)
+    return Run(folder, metrics, source, undistorted)
 
 
 def _require_kind(folder: Path, source: Path, data: Data) -> None:
@@ -106,7 +107,7 @@ def _require_kind(folder: Path, source: Path, data: Data) -> None:
     if kind != data.kind:
         raise _other_data(folder, data, f"kind {kind} in {path}", f"kind {data.kind}")
     if data.keyframe is not None:
-        named = str(record.get("source") or record.get("folder") or "")
+        named = str(record.get("source", ""))
         number, keyframe = data.keyframe
         pattern = rf"(dataset_?0*{number}\D+keyframe_?0*{keyframe}|d0*{number}_?k0*{keyframe})(?!\d)"
         if not re.search(pattern, named):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.beside_published import compare, main
+from benchmarks.beside_published import UNDISTORTED, compare, main
 from benchmarks.published import COLUMNS, FOLDER, NOT_IMPLEMENTED, Number, beside, read_all, read_numbers
 from benchmarks.published_data import DATA
-from utils.artifacts import write_json
+from utils.artifacts import read_json, write_json
 from utils.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +27,9 @@ NEVER = {
     "ScanNet": ("0.061", "0.028", "0.134", "0.079", "20.96", "20.85", "16.29", "19.03", "0.733"),
     "DTU": ("0.84", "0.61"),
 }  # fmt: skip
-ENDOSURF = {"psnr": 25.128, "ssim": 0.8126, "rmse": 1.5, "n_frames": 9}
+ENDOSURF: dict[str, Any] = {"psnr": 25.128, "ssim": 0.8126, "psnr_of": "tissue, pooled", "n_frames": 9}
+ENDOSURF |= {"split": "every eighth", "comparable": True, "left_out": {"lpips": "no VGG16 was found"}}
+ENDOSURF |= {"depth": {"nerf": {"rmse_mm": 1.5, "coverage": 1.0}}, "geometry_mm": 0.9}
 
 
 def number(**changes: str) -> Number:
@@ -41,7 +44,7 @@ class Example:
         self.data, self.run = root / "data" / name, root / "logs" / name
         self.names = [f"frame{index:06d}" for index in range(0, 120, 2)]
         self.record: dict[str, Any] = {"kind": "scared", "source": "/x/dataset_1/keyframe_1"}
-        self.size, self.factor = [1280, 1024], 1
+        self.size, self.factor, self.undistorted = [1280, 1024], 1, False
         self.metrics: dict[str, Any] = {"metric": True, "protocols": {"endosurf": dict(ENDOSURF)}}
 
     def pulling(self) -> Example:
@@ -50,8 +53,8 @@ class Example:
         return self
 
     def write(self) -> Path:
-        frames = {"names": self.names, "image_size": self.size, "factor": self.factor, "undistorted": False}
-        write_json(self.run / "scene" / "frames.json", frames | {"datadir": str(self.data)})
+        frames = {"names": self.names, "image_size": self.size, "factor": self.factor, "datadir": str(self.data)}
+        write_json(self.run / "scene" / "frames.json", frames | {"undistorted": self.undistorted})
         write_json(self.run / "scene" / "stamp.json", {"hash": "s", "inputs": {}})
         write_json(self.run / "evaluation" / "metrics.json", self.metrics)
         write_json(self.run / "evaluation" / "stamp.json", {"hash": "e", "inputs": {"scene": "s"}})
@@ -188,12 +191,13 @@ def test_units_and_notes_stand_once_where_they_are_shared() -> None:
 def test_ours_stands_beside_the_same_data_and_protocol(example: Example) -> None:
     text = compare("scared-d1k1", [example.write()])
     assert row(text, "| EndoSurf |")[:5] == ["d1k1", "EndoSurf", "24.40", "0.769", "0.319"]
-    assert row(text, "ours: mine")[1:6] == ["**ours: mine**", "25.13", "0.813", "", "measured, 9 frames"]
-    assert text.index("| EndoSurf |") < text.index("ours: mine") < text.index("## Not compared")
-    assert "LPIPS is absent from the run" in text
+    assert row(text, "**ours: ")[1:6] == [f"**ours: {example.run}**", "25.13", "0.813", "", "measured, 9 frames"]
+    assert text.index("| EndoSurf |") < text.index("**ours: ") < text.index("## Not compared")
+    assert "`endosurf`: LPIPS is absent, no VGG16 was found." in text
+    assert UNDISTORTED not in text
     assert "EndoGaussian (binocular)" not in text
     assert "EndoGaussian, SAGS: protocol not implemented here" in text
-    assert "d2k1 (12)" in text
+    assert "d2k1 (12 numbers)" in text
     assert "a comparison across sources is no result" in text
 
 
@@ -207,8 +211,8 @@ def test_scores_under_a_protocol_without_published_numbers_stand_alone(example: 
 def test_a_refused_protocol_is_refused_here_too(example: Example) -> None:
     example.metrics = {"protocols": {}, "protocols_refused": {"endosurf": "frames 0, 8, … were held out"}}
     text = compare("scared-d1k1", [example.write()])
-    assert "`endosurf`, mine: refused: frames 0, 8, … were held out" in text
-    assert "ours: mine" not in text
+    assert f"`endosurf`, {example.run}: refused, frames 0, 8, … were held out." in text
+    assert "**ours" not in text
     assert "## Protocol" not in text
 
 
@@ -222,28 +226,61 @@ def test_moving_tissue_is_compared_by_nothing_but_its_stereo_depth(example: Exam
     scores = {"tissue": {"raw": raw, "median_scaled": {"abs_rel": 0.021}}}
     example.pulling().metrics["depth_sources"] = {"sgbm": {"test": {"left": scores}}}
     text = compare("endonerf-pulling", [example.write()])
-    assert "ours: mine" not in text
+    assert "**ours" not in text
     assert "25.13" not in text
     assert "`endosurf`: tissue moves in this clip and our field is static" in text
-    assert row(text, "sgbm") == ["mine", "sgbm", "test", "0.0310", "2.500 mm", "0.0210", "90.0%", "8"]
+    assert row(text, "sgbm") == [str(example.run), "sgbm", "test", "0.0310", "2.500 mm", "0.0210", "90.0%", "8"]
 
 
 def test_without_stereo_depth_a_clip_of_moving_tissue_has_nothing_to_show(example: Example) -> None:
     assert "No run here has scores of stereo depth." in compare("endonerf-pulling", [example.pulling().write()])
 
 
-def test_a_list_over_several_recordings_takes_all_runs_together(tmp_path: Path) -> None:
+def test_scores_that_their_protocol_doubts_stand_beside_nothing(example: Example) -> None:
+    example.metrics["protocols"]["endosurf"] |= {
+        "comparable": False,
+        "doubts": ["images were made 2 times smaller"],
+    }
+    text = compare("scared-d1k1", [example.write()])
+    assert "not comparable, images were made 2 times smaller." in text
+    assert "25.13" not in text
+
+
+def test_images_that_were_undistorted_are_told_of(example: Example) -> None:
+    example.undistorted = True
+    assert UNDISTORTED in compare("scared-d1k1", [example.write()])
+
+
+def afsfm_runs(root: Path) -> list[Path]:
     runs = []
     for name, count, error in (("a", 150, 0.02), ("b", 400, 0.075)):
-        one = Example(tmp_path, name)
-        one.metrics = {"protocols": {"afsfm": {"abs_rel": error, "n_frames": count}}}
+        one = Example(root, name)
+        depth = {
+            "prior": {"abs_rel": error, "n_frames": count},
+            "filter": {"abs_rel": 2 * error, "n_frames": count},
+        }
+        one.metrics = {"protocols": {"afsfm": {"depth": depth, "n_frames": count, "comparable": True}}}
         runs.append(one.write())
+    return runs
+
+
+def test_a_list_over_several_recordings_takes_all_runs_together(tmp_path: Path) -> None:
+    runs = afsfm_runs(tmp_path)
     # (150 * 0.02 + 400 * 0.075) / 550 = (3 + 30) / 550 = 0.06
     text = compare("scared-afsfm", runs)
-    assert "0.0600" in row(text, "ours: 2 runs together")
+    assert row(text, "ours: 2 runs together, prior")[2:4] == ["0.0600", ""]
+    assert "0.1200" in row(text, "ours: 2 runs together, filter")
+    assert "`afsfm`: RMSE is absent from the runs." in text
     text = compare("scared-afsfm", runs[:1])
-    assert "the runs given have 150 of its frames, not all 550" in text
+    assert "prior, the runs given scored 150 of its 550 frames" in text
     assert "**ours" not in text
+
+
+def test_frames_of_one_recording_never_count_twice(tmp_path: Path) -> None:
+    first, second = afsfm_runs(tmp_path)
+    frames = read_json(second / "scene" / "frames.json")
+    write_json(second / "scene" / "frames.json", frames | {"datadir": str(tmp_path / "data" / "a")})
+    assert "one recording" in refusal("scared-afsfm", first, second).what
 
 
 def test_data_without_a_protocol_of_ours_gives_reasons_alone(example: Example) -> None:
@@ -279,9 +316,10 @@ def test_a_run_on_other_data_is_refused(example: Example) -> None:
 def test_a_run_that_is_not_whole_is_refused(example: Example) -> None:
     run = example.write()
     assert "twice" in refusal("scared-d1k1", run, run / "." / ".." / run.name).what
-    example.metrics["protocols"]["endosurf"]["psnr"] = "25"
-    example.metrics["protocols"]["endosurf"].pop("n_frames")
-    assert "metrics.json" in refusal("scared-d1k1", example.write()).what
+    for key, value in (("psnr", "a lot"), ("psnr", None), ("psnr", float("inf")), ("depth", [])):
+        example.metrics["protocols"]["endosurf"] = {**ENDOSURF, key: value}
+        (run / "evaluation" / "metrics.json").write_text(json.dumps(example.metrics))
+        assert "metrics.json" in refusal("scared-d1k1", run).what
     (run / "evaluation" / "stamp.json").unlink()
     assert "stage `evaluation` is needed" in refusal("scared-d1k1", run).what
 
