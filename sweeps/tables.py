@@ -53,6 +53,7 @@ def remarks(results: Sequence[Result], flags: Sequence[str], command: str, notes
     if SEED in flags:
         lines.append("± is the standard deviation over the seeds (n − 1).")
     lines += list(notes)
+    lines += _shared(results)
     failed = [result for result in results if result.state != "done"]
     lines += [
         f"{result.run.title}: {result.state}{f': {result.reason}' if result.reason else ''}" for result in failed
@@ -60,6 +61,21 @@ def remarks(results: Sequence[Result], flags: Sequence[str], command: str, notes
     done = [result for result in results if result.state == "done" and not result.figures]
     lines += [f"{result.run.title}: no scores{f': {result.reason}' if result.reason else ''}" for result in done]
     return [*lines, f"Made by `{command}`."]
+
+
+def _shared(results: Sequence[Result]) -> list[str]:
+    """Say what sharing saved: seconds of every stage once, against those of every run by itself."""
+    done = [result for result in results if result.state == "done" and result.metrics.get("runtime_s")]
+    alone = sum(seconds for result in done for seconds in result.metrics["runtime_s"].values())
+    once = {
+        result.run.made(name): seconds
+        for result in done
+        for name, seconds in result.metrics["runtime_s"].items()
+        if name in result.run.hashes
+    }
+    if len(done) < 2 or not alone:
+        return []
+    return [f"{sum(once.values()):.0f} s of work; {alone:.0f} s had every run made all its stages by itself."]
 
 
 def markdown(title: str, table: Sequence[Sequence[str]], lines: Sequence[str]) -> str:
