@@ -11,7 +11,7 @@ import numpy as np
 from sweeps.results import FIGURES, Result
 from sweeps.settings import SEED, Axis, Setting, in_words
 
-SHOWN = ("abs_rel", "psnr", "lpips", "chamfer_mm")
+SHOWN = {"abs_rel": "↓", "psnr": "↑", "lpips": "↓", "chamfer_mm": "↓"}  # and which way is better
 MOST_ROWS = 12
 
 
@@ -44,13 +44,15 @@ def heat_maps(axes: Sequence[Axis], results: Sequence[Result], path: Path) -> in
         for column, key in enumerate(keys):
             values = _grid(across, down, mine, key)
             _draw(places[row][column], values, across, down, FIGURES[key].pattern)
-            places[row][column].set_title(
-                FIGURES[key].title + (f"\n{in_words(setting)}" if setting else ""), size=9
-            )
+            places[row][column].set_title(_title(key, setting), size=9)
     partial = path.with_name(path.name + ".partial")
     picture.savefig(partial, dpi=130, format="png")
     partial.replace(path)
     return left_out
+
+
+def _title(key: str, setting: Setting) -> str:
+    return f"{FIGURES[key].title} {SHOWN[key]}" + (f"\n{in_words(setting)}" if setting else "")
 
 
 def _facets(results: Sequence[Result], apart: set[str]) -> dict[Setting, list[Result]]:
@@ -85,7 +87,7 @@ def _draw(axes: object, values: np.ndarray, across: Axis, down: Axis, pattern: s
     assert isinstance(axes, Axes)
     shown = axes.imshow(np.ma.masked_invalid(values), cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(across.values)), across.values, size=8)
-    axes.set_yticks(range(len(down.values)), down.values, size=8)
+    axes.set_yticks(range(len(down.values)) if down.flag else [], down.values if down.flag else [], size=8)
     axes.set_xlabel(across.flag, size=8)
     axes.set_ylabel(down.flag, size=8)
     for row, column in np.ndindex(*values.shape):
