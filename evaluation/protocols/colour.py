@@ -47,8 +47,8 @@ class Rule:
 
     @property
     def psnr_of(self) -> str:
-        """What `psnr` is of, in words."""
-        whole = "whole frame, black outside tissue" if self.masked else "whole frame"
+        """What `psnr` is of, in words; a masked frame is a whole one that is black outside the tissue."""
+        whole = "masked frame" if self.masked else "whole frame"
         return f"{'tissue' if self.tissue_only else whole}, {'pooled' if self.pooled else 'by frame'}"
 
 

@@ -83,8 +83,8 @@ def upstream_legacy(frames: Frames) -> dict[str, float]:
 
     Of each frame only tissue counts where the prediction lies within its own 5 to 95 % and the truth within its
     2 to 98 %. One median ratio for all frames. Then prediction *and truth* are clamped to the prediction's 2 to
-    98 %: a prediction without relief flattens the truth that it is compared with, and scores best of all. `kept` is
-    the share of the true pixels on tissue, less their own tails, that is left.
+    98 %: a prediction without relief flattens the truth that it is compared with, and scores best of all.
+    `kept` is the share of the true pixels on tissue, less their own tails, that is left.
     """
 
     def chosen() -> Iterator[Pixels]:

@@ -19,51 +19,56 @@ _COLOUR = {
     "ssim": ("SSIM", "{:.4f}"),
     "lpips": ("LPIPS", "{:.4f}"),
     "tissue_share": ("tissue", "{:.1%}"),
-    "psnr_of": ("PSNR of", "{}"),
 }
 _DEPTH = {
     "abs_rel": ("abs_rel", "{:.4f}"),
-    "sq_rel": ("sq_rel", "{:.4g}"),
-    "rmse": ("rmse", "{:.3f}"),
+    "sq_rel": ("sq_rel (mm)", "{:.4g}"),
+    "rmse": ("rmse (mm)", "{:.3f}"),
     "rmse_log": ("rmse_log", "{:.4f}"),
     "a1": ("a1", "{:.4f}"),
     "a2": ("a2", "{:.4f}"),
     "a3": ("a3", "{:.4f}"),
-    "rmse_mm": ("RMSE (mm)", "{:.3f}"),
-    "folded": ("folded", "{:.1%}"),
     "coverage": ("covered", "{:.1%}"),
     "kept": ("kept", "{:.1%}"),
 }
+_RMSE = {
+    "rmse_mm": ("RMSE (mm)", "{:.3f}"),
+    "folded": ("folded", "{:.1%}"),
+    "coverage": ("covered", "{:.1%}"),
+}
 
 
-def blocks(protocols: Mapping[str, Mapping[str, Any]]) -> list[Block]:
-    """Return (title, heads, rows) of the tables that have rows; columns that nothing fills are left out."""
+def blocks(protocols: Mapping[str, Mapping[str, Any]], before: str = "") -> list[Block]:
+    """Return (title, heads, rows) of the tables that have rows; columns that nothing fills are left out.
+
+    Args:
+        protocols: the block of metrics.json.
+        before: words in front of every title.
+    """
     heads = ["protocol", "comparable"]
     colour: list[_Row] = []
     depth: list[_Row] = []
+    rmse: list[_Row] = []
     geometry: list[_Row] = []
     for name, scores in protocols.items():
         row = [name, "yes" if scores["comparable"] else "no"]
         if "psnr_of" in scores:
             count = scores.get("n_colour_frames", scores["n_frames"])
-            colour.append(([*row, str(count)], scores))
-        depth += [([*row, method], values) for method, values in scores.get("depth", {}).items()]
+            colour.append(([*row, scores["psnr_of"], str(count)], scores))
+        for method, values in scores.get("depth", {}).items():
+            (rmse if "rmse_mm" in values else depth).append(([*row, method], values))
         if "geometry_mm" in scores:
             geometry.append(([*row, f"{scores['geometry_mm']:.3f}"], {}))
     wanted: list[tuple[str, list[str], list[_Row], dict[str, tuple[str, str]]]] = [
-        ("Colour of renders", [*heads, "frames"], colour, _COLOUR),
+        ("Colour of renders", [*heads, "PSNR of", "frames"], colour, _COLOUR),
         ("Depth", [*heads, "method"], depth, _DEPTH),
+        ("Depth of held-out renders", [*heads, "method"], rmse, _RMSE),
         ("Geometry", [*heads, "truth to vertices (mm)"], geometry, {}),
     ]
-    return [_block(*some) for some in wanted if some[2]]
+    return [_block(before + title, names, rows, columns) for title, names, rows, columns in wanted if rows]
 
 
-def _block(
-    title: str,
-    heads: list[str],
-    rows: list[_Row],
-    columns: Mapping[str, tuple[str, str]],
-) -> Block:
+def _block(title: str, heads: list[str], rows: list[_Row], columns: Mapping[str, tuple[str, str]]) -> Block:
     used = {key: column for key, column in columns.items() if any(key in values for _, values in rows)}
     cells = [
         words + [pattern.format(values[key]) if key in values else ABSENT for key, (_, pattern) in used.items()]
@@ -93,8 +98,7 @@ def markdown(record: Mapping[str, Any]) -> str:
 
 def latex(record: Mapping[str, Any]) -> str:
     """Return `protocols.tex`."""
-    tables = [(f"{HEADLINE}: {title}", heads, rows) for title, heads, rows in blocks(record["protocols"])]
-    return as_latex(tables, remarks(record))
+    return as_latex(blocks(record["protocols"], f"{HEADLINE}: "), remarks(record))
 
 
 def console(record: Mapping[str, Any]) -> str:

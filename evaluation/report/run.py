@@ -221,6 +221,7 @@ def _still_true(
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Leave out the scores of stages that have changed."""
     gone = {block for block, stage in _SCORED.items() if stage in changed}
+    gone |= {"protocols", "protocols_refused"} if changed else set()
     kept = {name: values for name, values in metrics.items() if name not in gone}
     methods = {method for method, stage in DEPTH_FOLDERS.items() if stage in changed} | gone
     if "depth" in kept:

@@ -183,7 +183,7 @@ def test_only_the_missing_half_is_named(
 def test_a_given_path_that_is_no_file_is_refused(flag: str, tmp_path: Path) -> None:
     given = {"heads": None, "backbone": None} | {flag: str(tmp_path / "nowhere.pth")}
     with pytest.raises(InputError, match=f"--lpips_{flag}"):
-        find_weights(**given)
+        find_weights(given["heads"], given["backbone"])
 
 
 def test_files_of_something_else_are_refused(files: LpipsFiles, tmp_path: Path) -> None:

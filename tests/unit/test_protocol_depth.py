@@ -144,7 +144,8 @@ def test_eight_bits_do_not_hold_256_mm() -> None:
 def test_endosurf_leaves_out_the_tails_of_all_frames_and_pools_the_rest() -> None:
     truth = [float(value) for value in range(1, 202)]  # 201 values: 3 % quantile 7, 99.5 % quantile 200
     near, far = protocols.endosurf_range_mm(frames(frame(truth, truth)))
-    assert (near, far) == (pytest.approx(7), pytest.approx(200))
+    assert near == pytest.approx(7)
+    assert far == pytest.approx(200)
     wrong = [value + 50 if value <= 7 or value >= 200 else value + 2 for value in truth]
     scores = protocols.endosurf_rmse(frames(frame(wrong, truth)), near, far)
     assert scores == {"rmse_mm": pytest.approx(2), "coverage": 1.0}
@@ -164,7 +165,9 @@ def test_long_sequences_are_pooled_evenly(monkeypatch: pytest.MonkeyPatch) -> No
     many = frames(*(frame([value / 3 for value in truth], truth) for _ in range(8)))
     monkeypatch.setattr(protocols, "_POOL_PX", 90)
     assert protocols.nerfingmvs(many)["abs_rel"] == pytest.approx(0, abs=1e-6)
-    assert protocols.endosurf_range_mm(many) == (pytest.approx(104, abs=5), pytest.approx(199.5, abs=9))
+    near, far = protocols.endosurf_range_mm(many)
+    assert near == pytest.approx(104, abs=5)
+    assert far == pytest.approx(199.5, abs=9)
 
 
 def test_geometry_goes_one_way_from_truth_to_vertices() -> None:
