@@ -21,8 +21,8 @@ from evaluation.protocols.scored_run import Crop, Refused, ScoredRun
 from evaluation.protocols.splits import Split
 from utils.types import ARBITRARY_UNITS
 
-ROWS = Crop(rows=500)  # the da Vinci frames of EndoNeRF have 512 rows, the last ones black
-COLUMNS = Crop(columns=40)  # rectified Hamlyn frames begin with a black border
+ROWS = Crop(rows=500)  # of the 512 of EndoNeRF's frames
+COLUMNS = Crop(columns=40)  # on the left of Hamlyn's frames
 
 _RENDERED = ("nerf", "filter")
 
@@ -93,7 +93,7 @@ def endosurf(run: ScoredRun) -> Scores:
     """EndoSurf, src/trainer/utils.py: PSNR of tissue alone, SSIM without padding, LPIPS VGG16, depth, geometry."""
     split = splits.require(run.scene, splits.every_eighth(run.scene.names))
     scores = _colour(run, split, Rule(pooled=True, tissue_only=True, ssim="unpadded", net=VGG))
-    names = [name for name in run.scene.names if run.truth(name) is not None]
+    names = run.with_truth(run.scene.names)
     why = f"lengths are in {ARBITRARY_UNITS}" if not run.metric else "" if names else "there is no true depth"
     if why:
         return scores.leaving_out({"depth": why, "geometry_mm": why})
@@ -195,6 +195,8 @@ def _depth_alone(
     if not run.methods():
         raise Refused("no stage made depth maps")
     names = run.with_truth(split.scored)
+    if not names:
+        raise Refused("no frame that it scores has true depth")
     scores = _with_depth(run, Scores({}, len(names), split.words), names, score)
     if "depth" not in scores.numbers:
         raise Refused(f"{nothing} meets a prediction in any of the frames it scores")
@@ -209,7 +211,7 @@ def _with_depth(
     methods: Sequence[str] = (),
 ) -> Scores:
     """Return the scores with those of each method's depth; what has no truth or no map anywhere is left out."""
-    names = [name for name in names if run.truth(name) is not None]
+    names = run.with_truth(names)
     scored = {method: score(_frames(run, names, method)) for method in run.methods(*methods)}
     found = {method: values for method, values in scored.items() if values}
     if not found:

@@ -13,6 +13,7 @@ _Row = tuple[list[str], Mapping[str, Any]]  # its first cells, and the numbers o
 
 HEADLINE = "One run under the evaluation protocols of the field"
 
+_YES_NO = {True: "yes", False: "no"}
 _COLOUR = {
     "psnr": ("PSNR (dB)", "{:.2f}"),
     "psnr_tissue": ("PSNR tissue (dB)", "{:.2f}"),
@@ -51,12 +52,13 @@ def blocks(protocols: Mapping[str, Mapping[str, Any]], before: str = "") -> list
     rmse: list[_Row] = []
     geometry: list[_Row] = []
     for name, scores in protocols.items():
-        row = [name, "yes" if scores["comparable"] else "no"]
+        row = [name, _YES_NO[scores["comparable"]]]
         if "psnr_of" in scores:
             count = scores.get("n_colour_frames", scores["n_frames"])
             colour.append(([*row, scores["psnr_of"], str(count)], scores))
         for method, values in scores.get("depth", {}).items():
-            (rmse if "rmse_mm" in values else depth).append(([*row, method], values))
+            comparable = scores["comparable"] and values.get("comparable", True)
+            (rmse if "rmse_mm" in values else depth).append(([name, _YES_NO[comparable], method], values))
         if "geometry_mm" in scores:
             geometry.append(([*row, f"{scores['geometry_mm']:.3f}"], {}))
     wanted: list[tuple[str, list[str], list[_Row], dict[str, tuple[str, str]]]] = [
@@ -82,8 +84,11 @@ def remarks(record: Mapping[str, Any]) -> list[str]:
     lines = ["The left eye alone; what each protocol does, and what raises or lowers it: docs/protocols.md."]
     missing: dict[tuple[str, str], list[str]] = {}
     for name, scores in record["protocols"].items():
-        lines.append(f"{name}: {scores['split']}; {scores['n_frames']} frames.")
+        lines.append(f"{name}: {scores['split']}; frames: {scores['n_frames']}.")
         lines += [f"{name}: not comparable, since {doubt}." for doubt in scores.get("doubts", [])]
+        poor = [method for method, values in scores.get("depth", {}).items() if "comparable" in values]
+        if poor:
+            lines.append(f"{name}: {', '.join(poor)} not comparable, since depth that it asks for is missing.")
         for key, why in scores.get("left_out", {}).items():
             missing.setdefault((key, why.removeprefix("no LPIPS, since ")), []).append(name)
     lines += [f"No {key} in {', '.join(names)}, since {why}." for (key, why), names in missing.items()]

@@ -15,6 +15,7 @@ from evaluation.lpips import Lpips, find_weights, load_lpips
 from evaluation.lpips_backbones import ALEX, VGG, Backbone
 from evaluation.options import EvaluationOptions
 from evaluation.scores import DEPTH_FOLDERS, ReadTruth, listed, read_depth
+from evaluation.truth import find_truth
 from utils.artifacts import has_maps, load_maps, read_json
 from utils.scene import Scene, load_poses
 from utils.types import BoolArray, FloatArray, Poses
@@ -129,11 +130,8 @@ class ScoredRun:
         return self.read_truth("left", name)
 
     def with_truth(self, names: Sequence[str]) -> list[str]:
-        """Return the frames that have true depth. Raises Refused where none has."""
-        known = [name for name in names if self.truth(name) is not None]
-        if not known:
-            raise Refused("no frame that it scores has true depth")
-        return known
+        """Return the frames that have a file of true depth or disparity."""
+        return [name for name in names if find_truth(Path(self.options.datadir), "left", name)]
 
     def methods(self, *wanted: str) -> dict[str, Path]:
         """Return the folder of each method's depth maps; all of prior, nerf and filter where none is named."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +77,25 @@ def score_protocols(run: ScoredRun, names: Sequence[str]) -> dict[str, Any]:
 
 
 def record(scores: Scores, run: ScoredRun) -> dict[str, Any]:
-    """Return what metrics.json holds of a protocol: numbers, n_frames, split, comparable, and reasons in words."""
-    doubts = [*scores.doubts, *_doubts(scores.numbers.get("depth", {}))]
+    """Return what metrics.json holds of a protocol: numbers, n_frames, split, comparable, and reasons in words.
+
+    A method whose depth has too many holes gets a `comparable` of its own, false; where all have, and where the
+    scores themselves are in doubt, it is the protocol's.
+    """
+    numbers = dict(scores.numbers)
+    depth = numbers.get("depth", {})
+    poor = [method for method, values in depth.items() if values.get("coverage", 1.0) < _COVERED]
+    if poor:
+        marks = {method: {"comparable": False} for method in poor}
+        numbers["depth"] = {method: {**values, **marks.get(method, {})} for method, values in depth.items()}
+    doubts = list(scores.doubts)
+    if poor and len(poor) == len(depth):
+        doubts.append(f"no method predicts {_COVERED:.0%} of the depth that is asked for")
     if run.factor != 1:
         doubts.append(f"images were made {run.factor} times smaller")
-    found = {**scores.numbers, "n_frames": scores.n_frames, "split": scores.split, "comparable": not doubts}
+    found = {**numbers, "n_frames": scores.n_frames, "split": scores.split, "comparable": not doubts}
     if doubts:
         found["doubts"] = doubts
     if scores.left_out:
         found["left_out"] = dict(scores.left_out)
     return found
-
-
-def _doubts(depth: Mapping[str, Mapping[str, float]]) -> list[str]:
-    poor = {method: values["coverage"] for method, values in depth.items() if values.get("coverage", 1) < _COVERED}
-    return [f"{method} predicts {share:.1%} of the pixels that are asked for" for method, share in poor.items()]

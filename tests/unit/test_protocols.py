@@ -303,8 +303,17 @@ def test_missing_predictions_and_smaller_images_are_not_comparable(run: Run) -> 
     holes[:, 4:8] = np.nan
     run.change("filter", "b", depth_mm=holes)
     found = run.record("endosurf")
-    assert found["comparable"] is False
-    assert found["doubts"] == [f"filter predicts {18 / 22:.1%} of the pixels that are asked for"]
+    assert found["depth"]["filter"]["coverage"] == pytest.approx(18 / 22)
+    assert found["depth"]["filter"]["comparable"] is False
+    assert "comparable" not in found["depth"]["nerf"]
+    assert found["comparable"] is True, "its colour and the field's depth are"
+    shown = page.console({"protocols": {"endosurf": found}, "protocols_refused": {}})
+    assert "endosurf  no          filter" in shown
+    assert "endosurf  yes         nerf" in shown
+    assert "endosurf: filter not comparable" in shown
+    run.change("render", "b", depth_mm=holes)
+    assert run.record("endosurf")["comparable"] is False
+    assert "99%" in run.record("endosurf")["doubts"][0]
     path = run.logs / "scene" / "frames.json"
     write_json(path, read_json(path) | {"factor": 2})
     assert "2 times smaller" in run.record("endogaussian")["doubts"][-1]
