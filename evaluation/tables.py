@@ -146,8 +146,8 @@ def remarks(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(_sentence(metrics["lpips_note"]))
     if "protocols" in metrics:
         scored, refused = list(metrics["protocols"]), list(metrics["protocols_refused"])
-        beside = f"; refused, with the reason there: {', '.join(refused)}" if refused else ""
-        lines.append(f"Other protocols, in protocols.md: {', '.join(scored) or 'none'}{beside}.")
+        beside = f"; refused, with the reason, under {', '.join(refused)}" if refused else ""
+        lines.append(f"Protocols (protocols.md): scored under {', '.join(scored) or 'none'}{beside}.")
     return lines
 
 

@@ -29,7 +29,7 @@ class Rule:
         crop: what is cut off first.
         masked: whether both images are made black outside the tissue first.
         pooled: one PSNR from the squared error of all frames together, not the mean of one PSNR a frame.
-        tissue_only: PSNR divides by the tissue's pixels, not by the frame's.
+        tissue_only: PSNR divides the error of masked images by the pixels of the tissue, not of the frame.
         tissue_too: whether `psnr_tissue` is told beside a whole-frame `psnr`.
         ssim: which SSIM; always the mean over the whole (cropped) frame.
         net: backbone of LPIPS.

@@ -390,7 +390,7 @@ def test_the_stage_writes_what_was_scored_and_what_was_refused(run: Run) -> None
         r"\caption{One run under the evaluation protocols of the field: Depth}"
         in (out / "protocols.tex").read_text()
     )
-    assert "protocols.md: default, upstream_legacy; refused" in (out / "table.md").read_text()
+    assert "scored under default, upstream_legacy; refused, with the reason, under endonerf" in (out / "table.md").read_text()
 
 
 def test_protocols_can_be_chosen_or_left_out(run: Run) -> None:
