@@ -79,7 +79,7 @@ def default(run: ScoredRun) -> Scores:
     if not run.metric:
         left_out["raw depth"] = f"lengths are in {ARBITRARY_UNITS}: depth is median-scaled"
     if run.scene.test:
-        return Scores(numbers, len(names), "held out: the run's own test frames", left_out)
+        return Scores(numbers, len(names), "held out, the run's own test frames", left_out)
     return Scores(numbers, len(names), splits.SEEN, left_out, ("no frame was held out",))
 
 

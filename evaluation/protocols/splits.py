@@ -34,35 +34,35 @@ class Split:
 
 def all_but_first(names: Sequence[str]) -> Split:
     """Train on all frames, score all but the first: EndoNeRF, EndoGS."""
-    return Split(tuple(names), tuple(names[1:]), f"{SEEN}: all frames but the first")
+    return Split(tuple(names), tuple(names[1:]), f"{SEEN}, all frames but the first")
 
 
 def all_frames(names: Sequence[str]) -> Split:
     """Train on all frames, score all: ForPlane on EndoNeRF."""
-    return Split(tuple(names), tuple(names), f"{SEEN}: all frames")
+    return Split(tuple(names), tuple(names), f"{SEEN}, all frames")
 
 
 def every_eighth(names: Sequence[str]) -> Split:
     """Hold out frame i, counted from 0, where (i - 1) mod 8 = 0: EndoSurf, EndoGaussian and those after them."""
     scored = tuple(name for index, name in enumerate(names) if (index - 1) % EVERY == 0)
-    return Split(_rest(names, scored), scored, "held out: every 8th frame from the second on")
+    return Split(_rest(names, scored), scored, "held out, every 8th frame from the second on")
 
 
 def odd_frames(names: Sequence[str]) -> Split:
     """Train on frames 0, 2, 4, ..., hold out 1, 3, 5, ...: ForPlane on Hamlyn."""
-    return Split(tuple(names[::2]), tuple(names[1::2]), "held out: frames 1, 3, 5, ... counted from 0")
+    return Split(tuple(names[::2]), tuple(names[1::2]), "held out, frames 1, 3, 5, ... counted from 0")
 
 
 def given_frames(names: Sequence[str], chosen: Sequence[str]) -> Split:
     """Hold out the frames of a list, train on the rest."""
     scored = tuple(name for name in names if name in set(chosen))
-    return Split(_rest(names, scored), scored, "held out: the frames of the list")
+    return Split(_rest(names, scored), scored, "held out, the frames of the list")
 
 
 def own_split(names: Sequence[str]) -> Split:
     """Hold out frames 0, 8, 16, ...: what a run does without lists; a single frame is trained on."""
     scored = tuple(names[::EVERY]) if len(names) > 1 else ()
-    return Split(_rest(names, scored), scored, "held out: every 8th frame from the first on")
+    return Split(_rest(names, scored), scored, "held out, every 8th frame from the first on")
 
 
 def _rest(names: Sequence[str], scored: Sequence[str]) -> tuple[str, ...]:
