@@ -19,11 +19,46 @@ _REDRAW_SECONDS = 1.0
 _TITLE_COLUMNS = 60
 
 
+class States:
+    """What the runs have come to, by their own tasks and by those that they share."""
+
+    def __init__(self, runs: Sequence[Run], tasks: Sequence[Task]) -> None:
+        owner = {task.run.made(name): task for task in tasks for name in task.stages}
+        self._tasks = {
+            run.folder: list(
+                {
+                    owner[run.made(name)].number: owner[run.made(name)]
+                    for name in run.chosen
+                    if run.made(name) in owner
+                }.values()
+            )
+            for run in runs
+        }
+
+    def of(self, run: Run, progress: Progress) -> str:
+        """Return done, failed, waiting, or `running: stage`."""
+        mine = self._tasks[run.folder]
+        if any(task.number in progress.failed for task in mine):
+            return FAILED
+        if all(task.number in progress.done for task in mine):
+            return DONE
+        for task in mine:
+            if task.number in progress.running:
+                making = [name for name in task.stages if (task.run.folder / f"{name}.partial").exists()]
+                return f"{RUNNING}: {making[0]}" if making else RUNNING
+        return WAITING
+
+    def reason(self, run: Run, progress: Progress) -> str:
+        """Return why a run failed, or an empty string."""
+        failed = [task.number for task in self._tasks[run.folder] if task.number in progress.failed]
+        return progress.failed[failed[0]] if failed else ""
+
+
 class LiveTable:
     """What the user sees while a sweep runs."""
 
-    def __init__(self, runs: Sequence[Run], tasks: Sequence[Task], out: TextIO | None = None) -> None:
-        self._runs, self._tasks = runs, tasks
+    def __init__(self, runs: Sequence[Run], states: States, out: TextIO | None = None) -> None:
+        self._runs, self._states = runs, states
         self._out = out or sys.stderr
         self._screen = self._out.isatty()
         self._lines, self._drawn, self._began = 0, 0.0, time.monotonic()
@@ -31,7 +66,7 @@ class LiveTable:
 
     def show(self, progress: Progress, results: Mapping[Path, Result]) -> None:
         """Draw the table again, or say what has changed; `results` are those of finished runs, by folder."""
-        states = {run.folder: state_of(run, self._tasks, progress) for run in self._runs}
+        states = {run.folder: self._states.of(run, progress) for run in self._runs}
         if self._screen:
             if time.monotonic() - self._drawn >= _REDRAW_SECONDS:
                 self._draw(states, results)
@@ -80,18 +115,3 @@ class LiveTable:
             if state == FAILED:
                 words.append(result.reason)
         return "  ".join(words)
-
-
-def state_of(run: Run, tasks: Sequence[Task], progress: Progress) -> str:
-    """Return done, failed, waiting, or `running: stage` of a run: what its own and shared tasks have come to."""
-    needed = {run.made(name) for name in run.chosen}
-    mine = [task for task in tasks if any(task.run.made(name) in needed for name in task.stages)]
-    if any(task.number in progress.failed for task in mine):
-        return FAILED
-    if all(task.number in progress.done for task in mine):
-        return DONE
-    for task in mine:
-        if task.number in progress.running:
-            making = [name for name in task.stages if (task.run.folder / f"{name}.partial").exists()]
-            return f"{RUNNING}: {making[0]}" if making else RUNNING
-    return WAITING

@@ -34,27 +34,26 @@ class Shelf:
         """Return what lies there."""
         return self._places.keys()
 
-    def take_over(self) -> None:
-        """Copy what was found in other experiments into the first run that needs it: those may change any time."""
-        for run in self._runs:
-            for name in run.chosen:
-                made = run.made(name)
-                place = self._places.get(made)
-                if place is not None and place.parent in self._homes:
-                    self._places[made] = _copied(place, run.folder / name)
+    def gather(self) -> None:
+        """Bring every result into a run that needs it.
 
-    def settle(self) -> None:
-        """Move results out of runs to which they do not belong any more, into the first run that needs them."""
+        What other experiments have is copied: those may change any time. What lies in a run to which it does not
+        belong any more moves to one where it does.
+        """
+        by_folder = {run.folder: run for run in self._runs}
         for run in self._runs:
             for name in run.chosen:
-                made = run.made(name)
+                made, target = run.made(name), run.folder / name
                 place = self._places.get(made)
-                holder = next(
-                    (one for one in self._runs if place is not None and one.folder == place.parent), None
-                )
-                if place is not None and holder is not None and holder.made(name) != made:
-                    replace_folder(place, run.folder / name)
-                    self._places[made] = run.folder / name
+                if place is None:
+                    continue
+                holder = by_folder.get(place.parent)
+                if holder is not None and holder.made(name) != made:
+                    replace_folder(place, target)
+                    self._places[made] = target
+                elif place.parent in self._homes:
+                    self._places[made] = _copied(place, target)
+        self._places = {made: place for made, place in self._places.items() if finished(place, made[1])}
 
     def keep(self, run: Run, names: Iterable[str]) -> list[str]:
         """Enter what a run has finished; return the stages that are not there."""

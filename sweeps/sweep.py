@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.heatmap import heat_maps
-from sweeps.live import FAILED, WAITING, LiveTable, state_of
+from sweeps.live import FAILED, WAITING, LiveTable, States
 from sweeps.local import LocalWorkers
 from sweeps.options import SweepOptions
 from sweeps.plan import Planner, Run, Task, make_tasks, without_effect
@@ -107,17 +107,18 @@ class Sweep:
 
     def _bring_up_to_date(self, options: SweepOptions) -> list[Result]:
         shelf = Shelf(self._runs, self._homes() if any(self.settings) else [])
-        shelf.take_over()
-        shelf.settle()
+        shelf.gather()
         tasks = make_tasks(self.pipeline.stages, self._runs, shelf.found())
         results = {run.folder: self._done(shelf, run) for run in self._runs if shelf.complete(run)}
         log.info("sweep: %d runs, %d of them finished before, %d tasks", len(self._runs), len(results), len(tasks))
-        progress = Progress()
+        progress, states = Progress(), States(self._runs, tasks)
         if tasks:
-            progress = self._work_off(options, shelf, tasks, results)
+            progress = self._work_off(options, shelf, tasks, states, results)
         for run in self._runs:
             shelf.link(run)
-        return self._write(tasks, progress, results)
+        listed = self._listed(states, progress, results)
+        self._write(listed, self._draw(listed))
+        return listed
 
     def _homes(self) -> list[Path]:
         """Return where results may lie besides the runs: plain runs of the scenes, runs of other values before."""
@@ -125,7 +126,12 @@ class Sweep:
         return [*(scene.home for scene in self.scenes), *(path for path in former if path.is_dir())]
 
     def _work_off(
-        self, options: SweepOptions, shelf: Shelf, tasks: Sequence[Task], results: dict[Path, Result]
+        self,
+        options: SweepOptions,
+        shelf: Shelf,
+        tasks: Sequence[Task],
+        states: States,
+        results: dict[Path, Result],
     ) -> Progress:
         def prepare(task: Task) -> list[str]:
             shelf.link(task.run)
@@ -140,10 +146,10 @@ class Sweep:
         def changed(progress: Progress) -> None:
             if len(results) > written[0]:
                 written[0] = len(results)
-                self._write(tasks, progress, results)
+                self._write(self._listed(states, progress, results))
             live.show(progress, results)
 
-        live, written = LiveTable(self._runs, tasks), [len(results)]
+        live, written = LiveTable(self._runs, states), [len(results)]
         with closing(_workers(options, self.folder, self.pipeline.program)) as workers:
             log.info("sweep: %s", workers.describe())
             progress = work_off(
@@ -157,33 +163,33 @@ class Sweep:
         shelf.link(run)
         return read_result(run, "done", "")
 
-    def _write(self, tasks: Sequence[Task], progress: Progress, results: Mapping[Path, Result]) -> list[Result]:
-        """Write all tables of what is there by now; return what has become of the runs."""
-        listed = [results.get(run.folder) or self._unfinished(run, tasks, progress) for run in self._runs]
-        flags = list(dict.fromkeys(flag for setting in self.settings for flag, _ in setting))
-        write_csv(self.folder / "sweep.csv", listed, flags)
-        notes = list(self._notes)
+    def _listed(self, states: States, progress: Progress, results: Mapping[Path, Result]) -> list[Result]:
+        """Return what has become of every run by now."""
+        listed = []
+        for run in self._runs:
+            state = states.of(run, progress)
+            unfinished = Result(run, state if state == FAILED else WAITING, states.reason(run, progress), {}, {})
+            listed.append(results.get(run.folder, unfinished))
+        return listed
+
+    def _draw(self, listed: Sequence[Result]) -> list[str]:
+        """Draw a heat-map a scene; return what a reader has to know about them."""
+        notes = []
         for scene in self.scenes:
             mine = [result for result in listed if result.run.scene == scene.name]
             left_out = heat_maps(self.axes, mine, self.folder / f"heatmap_{scene.name}.png")
             if left_out:
                 notes.append(f"heatmap_{scene.name}.png leaves {left_out} rows of maps out for want of space.")
+        return notes
+
+    def _write(self, listed: Sequence[Result], notes: Sequence[str] = ()) -> None:
+        """Write the tables of what is there by now."""
+        flags = list(dict.fromkeys(flag for setting in self.settings for flag, _ in setting))
+        write_csv(self.folder / "sweep.csv", listed, flags)
         title, table = f"Sweep of {', '.join(scene.name for scene in self.scenes[:5])}", rows(listed, flags)
-        lines = remarks(listed, flags, self.command, notes)
+        lines = remarks(listed, flags, self.command, [*self._notes, *notes])
         write_text(self.folder / "sweep.md", markdown(title, table, lines))
         write_text(self.folder / "sweep.tex", latex(title, table, lines))
-        return listed
-
-    @staticmethod
-    def _unfinished(run: Run, tasks: Sequence[Task], progress: Progress) -> Result:
-        state = state_of(run, tasks, progress)
-        needed = {run.made(name) for name in run.chosen}
-        reasons = [
-            progress.failed[task.number]
-            for task in tasks
-            if task.number in progress.failed and any(task.run.made(name) in needed for name in task.stages)
-        ]
-        return Result(run, state if state == FAILED else WAITING, reasons[0] if reasons else "", {}, {})
 
 
 def _workers(options: SweepOptions, folder: Path, program: Path) -> Any:
