@@ -104,7 +104,7 @@ def intervals(scores: Sequence[Mapping[str, float]], keys: Sequence[str]) -> dic
     for key in keys:
         ends = mean_interval(np.array([score[key] for score in scores if key in score], float))
         if ends is not None:
-            found[key] = list(ends)
+            found[key] = [float(f"{end:.9g}") for end in ends]  # what is beyond is rounding
     return found
 
 
@@ -118,8 +118,8 @@ def interval_note(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     said = []
     if any("ci95" in score for score in scores):
         said.append(
-            "± is the longer arm of the 95 % interval of the mean over frames (block bootstrap): other frames of "
-            "this sequence, not other scenes"
+            "± is the longer arm of the 95 % interval of the mean over frames (block bootstrap; not shown where "
+            "it rounds to 0): other frames of this sequence, not other scenes"
         )
     few = sorted({score["n_frames"] for score in scores if "ci95" not in score})
     if few:

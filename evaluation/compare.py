@@ -17,6 +17,7 @@ from pathlib import Path
 from evaluation.comparable import SCALED, alignment_of, require_comparable
 from evaluation.comparison import Compared, Comparison, markdown, write
 from evaluation.paired import Difference, compare_place, shared_places
+from evaluation.right_eye import BLOCK as RIGHT_EYE
 from evaluation.scored_run import ScoredRun, Seen, read_scored
 from utils.commands import answer
 from utils.errors import InputError
@@ -83,6 +84,7 @@ def _compare(pairs: Pairs, names: tuple[str, str], wanted: Wanted, alignment: st
     for run in runs[1:]:
         notes += require_comparable(runs[0], run, allow_splits=wanted.allow_splits)
     sides = _sides(runs, wanted.side)
+    notes += _trained_on(runs, wanted.split, sides)
     if wanted.side == BOTH and len(sides) == 1:
         notes.append(f"the {sides[0]} eye alone: the other has no scores in every run")
     places = shared_places(runs, wanted.split, wanted.region, alignment)
@@ -98,6 +100,15 @@ def _compare(pairs: Pairs, names: tuple[str, str], wanted: Wanted, alignment: st
             do="choose another --split, --side, --region or --alignment",
         )
     return Compared(*names, tuple(found), tuple(notes + _lost(found) + _only_one(runs, wanted, alignment)))
+
+
+def _trained_on(runs: Sequence[ScoredRun], split: str, sides: Sequence[str]) -> list[str]:
+    """Say what of the compared frames the runs have learned from."""
+    notes = ["train frames tell how well a field fits what it has seen"] if split == "train" else []
+    held_out = [run.name for run in runs if RIGHT_EYE in run.metrics]
+    if "right" in sides and 0 < len(held_out) < len(runs):
+        notes.append(f"{', '.join(held_out)} never trained on the right eye, the others did")
+    return notes
 
 
 def _sides(runs: Sequence[ScoredRun], side: str) -> list[str]:

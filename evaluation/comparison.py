@@ -82,7 +82,7 @@ def latex(comparison: Comparison) -> str:
 
 def remarks(comparison: Comparison) -> list[str]:
     """Return the sentences that belong under every table."""
-    shown = [one for pair in comparison.compared for one in pair.shown if one.interval is not None]
+    shown = [one for pair in comparison.compared for one in pair.shown if one.changed and one.interval]
     lines = [
         "Differences are second minus first over the frames that both have; ↓ less is better, ↑ more is better. "
         "Both eyes of a frame stay together."

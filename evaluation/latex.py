@@ -47,4 +47,10 @@ def escape(text: str) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return " & ".join(escape(cell) for cell in cells) + r" \\"
+    return " & ".join(_cell(cell) for cell in cells) + r" \\"
+
+
+def _cell(cell: str) -> str:
+    """Return a cell; what follows ± is set small, or a table of means and arms is wider than a page."""
+    mean, sign, arm = cell.partition(" ± ")
+    return escape(mean) + (rf"{{\scriptsize\,$\pm$\,{escape(arm)}}}" if sign else "")

@@ -42,9 +42,10 @@ def right_eye_block(
     if "nerf" not in folders or "right" not in scene.sides or not (folders["nerf"] / _RECORD).exists():
         return {}
     eyes = trained_eyes(folders["nerf"], stamps["nerf"].get("files", {}))
-    if eyes is None:
-        notes.append("right eye: not shown as held out, since the field that --ft_path names may have seen it")
     if eyes != {"left"}:
+        if {side for side, _ in read_json(folders["nerf"] / _RECORD)["training_views"]} == {"left"}:
+            seen = "has" if eyes else "may have"
+            notes.append(f"right eye: not held out, since the field that --ft_path names {seen} learned from it")
         return {}
     right = [row for row in rows if row.view.side == "right" and row.method in _RENDERED]
     everything = [replace(row, view=replace(row.view, split=ALL)) for row in right]

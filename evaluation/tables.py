@@ -97,8 +97,9 @@ def _cells(values: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) ->
 
 
 def _with_arm(pattern: str, mean: float, ends: Sequence[float] | None) -> str:
-    """Return a mean, and after ± the longer arm of its interval where there is one."""
-    return pattern.format(mean) + (f" ± {pattern.format(longer_arm(mean, ends))}" if ends else "")
+    """Return a mean, and after ± the longer arm of its interval, where there is one and its digits show it."""
+    arm = pattern.replace(".4g", ".2g").format(longer_arm(mean, ends)) if ends else "0"
+    return pattern.format(mean) + (f" ± {arm}" if arm.strip("0.%") else "")
 
 
 def blocks(metrics: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
