@@ -119,7 +119,7 @@ def interval_note(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     if any("ci95" in score for score in scores):
         said.append(
             "± is the longer arm of the 95 % interval of the mean over frames (block bootstrap; not shown where "
-            "it rounds to 0): other frames of this sequence, not other scenes"
+            "it rounds to 0): other frames of this sequence, not other scenes or seeds"
         )
     few = sorted({score["n_frames"] for score in scores if "ci95" not in score})
     if few:

@@ -30,7 +30,7 @@ def require_comparable(first: ScoredRun, other: ScoredRun, *, allow_splits: bool
     _require_same(first, other, "version of the stage scene", *scenes)
     for name, value in first.units.items():
         _require_same(first, other, f"unit of the truth (--{name})", value, other.units[name])
-    for side in set(first.scene.sides) & set(other.scene.sides):
+    for side in (side for side in first.scene.sides if side in other.scene.sides):
         sizes = [(run.scene.rig.camera(side).width, run.scene.rig.camera(side).height) for run in (first, other)]
         _require_same(
             first, other, f"size of the {side} images", *(f"{width}x{height}" for width, height in sizes)

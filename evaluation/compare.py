@@ -16,7 +16,9 @@ from pathlib import Path
 
 from evaluation.comparable import SCALED, alignment_of, require_comparable
 from evaluation.comparison import Compared, Comparison, markdown, write
+from evaluation.comparison_picture import strips
 from evaluation.paired import Difference, compare_place, shared_places
+from evaluation.right_eye import ALL, RENDERED
 from evaluation.right_eye import BLOCK as RIGHT_EYE
 from evaluation.scored_run import ScoredRun, Seen, read_scored
 from utils.commands import answer
@@ -28,7 +30,10 @@ REGIONS = ("tissue", "full", "tissue_no_highlight")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to compare: `side` is left, right or both; `alignment` None is raw where all lengths are mm."""
+    """What to compare: `side` is left, right or both; `alignment` None is raw where all lengths are mm.
+
+    `split` is test, train, or all: that of a right eye whose images trained nothing.
+    """
 
     split: str = "test"
     side: str = BOTH
@@ -84,10 +89,14 @@ def _compare(pairs: Pairs, names: tuple[str, str], wanted: Wanted, alignment: st
     for run in runs[1:]:
         notes += require_comparable(runs[0], run, allow_splits=wanted.allow_splits)
     sides = _sides(runs, wanted.side)
+    if wanted.split == ALL:
+        _require_unseen(runs, wanted.side)
     notes += _trained_on(runs, wanted.split, sides)
     if wanted.side == BOTH and len(sides) == 1:
         notes.append(f"the {sides[0]} eye alone: the other has no scores in every run")
     places = shared_places(runs, wanted.split, wanted.region, alignment)
+    if wanted.split == ALL:
+        places = [place for place in places if place[0] in RENDERED]
     found = [one for place in places for one in compare_place(pairs, wanted.split, sides, place)]
     if len({frozenset(run.lpips_files) for run in runs}) > 1 and any(one.metric == "lpips" for one in found):
         found = [one for one in found if one.metric != "lpips"]
@@ -100,6 +109,18 @@ def _compare(pairs: Pairs, names: tuple[str, str], wanted: Wanted, alignment: st
             do="choose another --split, --side, --region or --alignment",
         )
     return Compared(*names, tuple(found), tuple(notes + _lost(found) + _only_one(runs, wanted, alignment)))
+
+
+def _require_unseen(runs: Sequence[ScoredRun], side: str) -> None:
+    """Refuse training and held-out frames together, but for a right eye that no run has learned from."""
+    seen = [run.name for run in runs if RIGHT_EYE not in run.metrics]
+    if side != "right" or seen:
+        raise InputError(
+            "--split all is for a right eye that trained nothing",
+            found=f"--side {side}" + (f"; {', '.join(seen)} trained on the right eye" if seen else ""),
+            expected="--side right, and runs without --train_binocular",
+            do="compare held-out frames: --split test",
+        )
 
 
 def _trained_on(runs: Sequence[ScoredRun], split: str, sides: Sequence[str]) -> list[str]:
@@ -174,8 +195,9 @@ def _work(given: argparse.Namespace) -> str:
         )
     if given.out is None:
         return markdown(comparison)
-    write(comparison, given.out)
-    return f"{markdown(comparison)}\nwritten: {given.out}{os.sep}compare.md, .tex, .csv, .json, compare_frames.csv"
+    write(comparison, given.out, strips(comparison))
+    files = "compare.md, .tex, .csv, .json, .svg, compare_frames.csv"
+    return f"{markdown(comparison)}\nwritten: {given.out}{os.sep}{files}"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -189,7 +211,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--b", nargs="+", type=Path, default=[], help="runs of the same seeds, to compare with --a"
     )
-    parser.add_argument("--split", choices=("test", "train"), default="test", help="default test")
+    parser.add_argument(
+        "--split",
+        choices=("test", "train", ALL),
+        default="test",
+        help="default test; all with --side right, never trained on",
+    )
     parser.add_argument("--side", choices=("left", "right", BOTH), default=BOTH, help="eye; default both together")
     parser.add_argument("--region", choices=REGIONS, default="tissue", help="pixels that count; default tissue")
     parser.add_argument("--alignment", choices=("raw", SCALED), help="of depth; default raw where all is in mm")
@@ -197,7 +224,7 @@ def main(arguments: Sequence[str]) -> int:
         "--allow_splits", action="store_true", help="compare runs that hold other frames out, where both agree"
     )
     parser.add_argument(
-        "--out", type=Path, help="folder for Markdown, LaTeX, CSV and JSON; default: printed alone"
+        "--out", type=Path, help="folder for Markdown, LaTeX, CSV, JSON, SVG; default: printed alone"
     )
     given = parser.parse_args(arguments)
     return answer(lambda: _work(given))

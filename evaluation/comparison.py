@@ -93,6 +93,11 @@ def remarks(comparison: Comparison) -> list[str]:
             f"other scenes. {len(shown)} are shown: where nothing differs, about one in twenty of them excludes "
             "0, and scores of one method go together. Say beforehand which one counts."
         )
+    if any(one.winner in ("first", "second") for one in shown) and not _over_runs(comparison):
+        lines.append(
+            "Two trainings are compared, not two settings: the same options with another seed can differ as "
+            "clearly. For settings give several seeds: --a RUN… --b RUN…"
+        )
     return lines
 
 
@@ -110,13 +115,14 @@ def verdict(compared: Compared, difference: Difference) -> str:
     return f"{compared.second if difference.winner == 'second' else compared.first} better (interval excludes 0)"
 
 
-def write(comparison: Comparison, folder: Path) -> None:
-    """Write compare.md, .tex, .csv and .json, and compare_frames.csv, a row a frame and score."""
+def write(comparison: Comparison, folder: Path, picture: str) -> None:
+    """Write compare.md, .tex, .csv, .json, .svg (the picture), and compare_frames.csv, a row a frame and score."""
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "compare.md", lambda file: file.write(markdown(comparison)))
     _write(folder / "compare.tex", lambda file: file.write(latex(comparison)))
     _write(folder / "compare.csv", lambda file: csv.writer(file).writerows(_table(comparison)))
     _write(folder / "compare_frames.csv", lambda file: csv.writer(file).writerows(_frames(comparison)))
+    _write(folder / "compare.svg", lambda file: file.write(picture))
     write_json(folder / "compare.json", _record(comparison))
 
 

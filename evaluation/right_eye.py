@@ -16,7 +16,7 @@ BLOCK = "right_eye_held_out"
 TITLE = "Right eye, never trained on"
 ALL = "all"  # beside train and test: no colour of either was learned
 
-_RENDERED = ("nerf", "filter", "rgb")  # the prior of a right image is made of that image
+RENDERED = ("nerf", "filter", "rgb")  # the prior of a right image is made of that image
 _RECORD = "field.json"
 
 
@@ -47,7 +47,7 @@ def right_eye_block(
             seen = "has" if eyes else "may have"
             notes.append(f"right eye: not held out, since the field that --ft_path names {seen} learned from it")
         return {}
-    right = [row for row in rows if row.view.side == "right" and row.method in _RENDERED]
+    right = [row for row in rows if row.view.side == "right" and row.method in RENDERED]
     everything = [replace(row, view=replace(row.view, split=ALL)) for row in right]
     blocks = aggregate([*everything, *right])
     if not blocks:

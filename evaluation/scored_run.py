@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from evaluation.right_eye import ALL
 from utils.artifacts import damaged, read_json
 from utils.errors import InputError
 from utils.finished_run import require_finished
@@ -26,9 +27,9 @@ Seen = tuple[str, str]  # side, frame
 class ScoredRun:
     """A run that has been evaluated.
 
-    `scores` holds split -> place -> (side, frame) -> the scores of that view; `hashes` are those of image files by
-    `<side>_<frame>`, `truth` and `masks` those of such files by their path in the dataset; `lenses` calibrate the
-    stored images of each eye.
+    `scores` holds split (`all` too) -> place -> (side, frame) -> the scores of that view; `hashes` are those of
+    image files by `<side>_<frame>`, `truth` and `masks` those of such files by their path in the dataset; `lenses`
+    calibrate the stored images of each eye.
     """
 
     root: Path
@@ -135,5 +136,6 @@ def _read_scores(path: Path) -> dict[str, dict[Place, dict[Seen, dict[str, float
                 values = {key: float(text) for key, text in row.items() if key not in _KEYS and text}
             except (TypeError, ValueError) as error:
                 raise damaged(path, error) from error
-            found.setdefault(row["split"], {}).setdefault(place, {})[row["side"], row["frame"]] = values
+            for split in (row["split"], ALL):
+                found.setdefault(split, {}).setdefault(place, {})[row["side"], row["frame"]] = values
     return found

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -277,6 +278,32 @@ def test_what_one_run_alone_has_trained_on_is_said(pair: tuple[Made, Made]) -> N
     assert "right eye" not in notes(pair, side="left")
 
 
+def test_all_frames_of_a_right_eye_that_trained_nothing_are_compared(pair: tuple[Made, Made]) -> None:
+    for one in pair:
+        one.rows = [
+            Row(View("train", row.view.side, "20"), row.method, row.region, row.alignment, row.values)
+            if row.view.name == "1"
+            else row
+            for row in one.rows
+        ]
+        one.rows += [
+            Row(row.view, "prior", row.region, "raw", row.values) for row in one.rows if row.alignment == "raw"
+        ]
+        one.save()
+        with pytest.raises(InputError, match="trained nothing"):
+            found(pair, split="all", side="right")
+        one.change("evaluation/metrics.json", right_eye_held_out={"used_for": {}})
+    assert found(pair, split="all", side="right").frames == (*TEST[1:], "20")
+    said = compare_runs([one.read() for one in pair], Wanted("all", "right")).compared[0]
+    assert {one.place[0] for one in said.differences} == {"filter", "rgb"}, "a prior is made of its own image"
+    with pytest.raises(InputError, match="trained nothing"):
+        found(pair, split="all")
+
+
+def test_two_trainings_are_no_two_settings(pair: tuple[Made, Made]) -> None:
+    assert "another seed can differ as clearly" in markdown(compare_runs([one.read() for one in pair], Wanted()))
+
+
 def test_a_run_that_is_not_finished_is_refused(pair: tuple[Made, Made], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run"):
         read_scored(tmp_path / "nowhere")
@@ -353,6 +380,10 @@ def test_the_command_writes_every_form(pair: tuple[Made, Made], tmp_path: Path, 
     assert all("_" not in line.replace(r"\_", "") and "−" not in line and "↓" not in line for line in body)
     assert {line.count(" & ") for line in body if line.endswith(r"\\")} == {8}
     assert not list(out.glob("*.partial"))
+    drawn = ElementTree.parse(out / "compare.svg")
+    dots = drawn.findall(".//{http://www.w3.org/2000/svg}circle")
+    assert len(dots) == 12  # abs_rel; colour is the same
+    assert sum(dot.attrib["fill"] == "#0068a8" for dot in dots) == found(pair).better
 
 
 def test_the_command_refuses_what_is_nothing_to_compare(pair: tuple[Made, Made], capsys: Any) -> None:
