@@ -57,7 +57,9 @@ def right_eye_block(
         found["depth"] = {method: _right_alone(splits) for method, splits in blocks["depth"].items()}
     if "rgb" in blocks:
         found["rgb"] = _right_alone(blocks["rgb"])
-    return found | _uses(stamps)
+    report = folders["poses"] / "report.json" if "poses" in folders else None
+    scale = str(read_json(report).get("scale", "")) if report is not None and report.exists() else ""
+    return found | _uses(stamps, scale)
 
 
 def trained_eyes(nerf: Path, files: Mapping[str, str]) -> set[Side] | None:
@@ -85,23 +87,30 @@ def _right_alone(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {split: sides["right"] for split, sides in splits.items()}
 
 
-def _uses(stamps: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return `used_for` and `statement`, from the options that the stages' stamps keep."""
+def _uses(stamps: Mapping[str, Mapping[str, Any]], scale: str) -> dict[str, Any]:
+    """Return `used_for` and `statement`, from the options in the stages' stamps and the source of the scale."""
     poses = _options(stamps, "poses").get("poses")
     sources = str(_options(stamps, "stereo").get("stereo", "")).split(",")
     matched = [f"stereo {name}" for name in sources if name and name != "files"]
     monocular = _options(stamps, "monocular").get("monocular")
     if monocular not in (None, "none", "files"):
         matched.append(f"monocular {'small' if monocular == 'auto' else monocular}")
-    by_images = poses in ("colmap", "odometry")
+    by_images, by_matches = poses in ("colmap", "odometry"), scale.startswith("stereo matches")
     words = [f"the poses of all frames ({poses})"] if by_images else []
+    words += ["the scale of the poses"] if by_matches and not by_images else []
     words += [f"the depth prior of training frames ({', '.join(matched)})"] if matched else []
     entered = f"entered {' and '.join(words)}" if words else "entered neither poses nor depth"
     statement = (
         f"{TITLE}: the field, its light, exposure, refinement and filter saw no right image. "
-        f"Right images {entered}; their masks say what is scored; the mesh's texture, not scored, shows both eyes."
+        f"Right images {entered}; their masks say where the border lies and what is scored; the mesh's texture, "
+        "not scored, shows both eyes."
     )
-    used = {"colour": False, "filter": False, "poses": by_images, "depth_prior_of_training_frames": bool(matched)}
+    used = {
+        "colour": False,
+        "filter": False,
+        "poses": by_images or by_matches,
+        "depth_prior_of_training_frames": bool(matched),
+    }
     return {"used_for": used, "statement": statement}
 
 

@@ -110,6 +110,12 @@ def test_the_length_of_blocks_follows_the_autocorrelation() -> None:
     assert block_length(np.full(64, 3.7)) == 4
 
 
+def test_the_length_of_blocks_is_the_best_one_that_theory_knows() -> None:
+    # of x[t] = 0.5 x[t - 1] + noise: sum of autocovariances 3, of |lag| times them 4; (1.5 (4 / 3)^2 n)^(1/3)
+    values = autocorrelated(np.random.default_rng(6), 20_000, 0.5)
+    assert block_length(values) == pytest.approx((1.5 * (4 / 3) ** 2 * 20_000) ** (1 / 3), rel=0.2)
+
+
 def test_values_that_are_no_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         mean_interval(np.array([1.0, np.nan, 2.0, 3.0, 4.0]))

@@ -152,6 +152,18 @@ def test_what_right_images_entered_is_said(
     assert words in block["statement"]
 
 
+def test_a_scale_from_stereo_matches_is_said(example: Example) -> None:
+    report = example.logs / "poses" / "report.json"
+    for scale, used in (
+        ("stereo matches beside the points", True),
+        ("from the file: stereo matches say 1 mm", False),
+    ):
+        write_json(report, read_json(report) | {"scale": scale})
+        block = metrics(example)[BLOCK]
+        assert block["used_for"]["poses"] is used
+        assert ("the scale of the poses" in block["statement"]) is used
+
+
 def metrics_with_monocular(example: Example, monocular: bool) -> dict[str, Any]:
     from evaluation import stage
     from tests.finished_run import STAGES
