@@ -1,26 +1,10 @@
-r"""Tables for LaTeX, as `\usepackage{booktabs}` sets them."""
+r"""Floating tables for LaTeX, as `\usepackage{booktabs}` sets them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
-    "−": r"$-$",
-    "±": r"$\pm$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-}
+from utils.latex import escape
 
 
 def booktabs(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], places: str) -> list[str]:
@@ -39,11 +23,6 @@ def booktabs(caption: str, heads: Sequence[str], rows: Sequence[Sequence[str]], 
             lines.append(r"\midrule")
         lines.append(_row(row))
     return [*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-
-
-def escape(text: str) -> str:
-    """Return plain words as LaTeX shows them."""
-    return "".join(_SPECIAL.get(character, character) for character in text)
 
 
 def _row(cells: Sequence[str]) -> str:
