@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from evaluation.scored_run import ScoredRun
+from evaluation.compared_run import ComparedRun
 from utils.errors import InputError
 
 RAW, SCALED = "raw", "median_scaled"
 
 
-def require_comparable(first: ScoredRun, other: ScoredRun, *, allow_splits: bool) -> list[str]:
+def require_comparable(first: ComparedRun, other: ComparedRun, *, allow_splits: bool) -> list[str]:
     """Refuse two runs whose scores mean different things; return what a reader has to know of the others.
 
     Args:
@@ -37,15 +37,16 @@ def require_comparable(first: ScoredRun, other: ScoredRun, *, allow_splits: bool
         )
         lenses = first.lenses.get(side), other.lenses.get(side)
         _require_same(first, other, f"calibration of the {side} images", *lenses)
-        masks = ({path for path in run.masks if path.startswith(f"mask_{side[0]}/")} for run in (first, other))
-        _require_same(first, other, f"set of {side} masks", *(f"{len(names)} masks" for names in masks))
+        masks = [{path for path in run.masks if path.startswith(f"mask_{side[0]}/")} for run in (first, other)]
+        extra = (sorted(masks[0] - masks[1]), sorted(masks[1] - masks[0]))
+        _require_same(first, other, f"set of {side} masks", *(_listed(names) or "no other" for names in extra))
     _require_same_files(first, other, "image", first.hashes, other.hashes)
     _require_same_files(first, other, "mask", first.masks, other.masks)
     _require_same_files(first, other, "truth file", first.truth, other.truth)
     return _splits(first, other, allow=allow_splits)
 
 
-def alignment_of(runs: Iterable[ScoredRun], wanted: str | None) -> str:
+def alignment_of(runs: Iterable[ComparedRun], wanted: str | None) -> str:
     """Return the alignment to compare depth in: raw where all lengths are mm, else what is wanted or possible.
 
     Raises:
@@ -66,7 +67,7 @@ def alignment_of(runs: Iterable[ScoredRun], wanted: str | None) -> str:
     return RAW
 
 
-def _splits(first: ScoredRun, other: ScoredRun, *, allow: bool) -> list[str]:
+def _splits(first: ComparedRun, other: ComparedRun, *, allow: bool) -> list[str]:
     notes = []
     for split in ("test", "train"):
         mine, theirs = set(getattr(first.scene, split)), set(getattr(other.scene, split))
@@ -87,14 +88,14 @@ def _splits(first: ScoredRun, other: ScoredRun, *, allow: bool) -> list[str]:
 
 
 def _alone(
-    first: ScoredRun, other: ScoredRun, mine: set[str], theirs: set[str]
-) -> list[tuple[ScoredRun, set[str]]]:
+    first: ComparedRun, other: ComparedRun, mine: set[str], theirs: set[str]
+) -> list[tuple[ComparedRun, set[str]]]:
     return [(run, names) for run, names in ((first, mine - theirs), (other, theirs - mine)) if names]
 
 
 def _require_same(
-    first: ScoredRun,
-    other: ScoredRun,
+    first: ComparedRun,
+    other: ComparedRun,
     what: str,
     mine: object,
     theirs: object,
@@ -110,7 +111,7 @@ def _require_same(
 
 
 def _require_same_files(
-    first: ScoredRun, other: ScoredRun, what: str, mine: Mapping[str, str], theirs: Mapping[str, str]
+    first: ComparedRun, other: ComparedRun, what: str, mine: Mapping[str, str], theirs: Mapping[str, str]
 ) -> None:
     changed = [name for name, value in mine.items() if theirs.get(name, value) != value]
     strangers = bool(mine) and bool(theirs) and not set(mine) & set(theirs)

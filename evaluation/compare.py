@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.comparable import SCALED, alignment_of, require_comparable
+from evaluation.compared_run import ComparedRun, Seen, read_compared
 from evaluation.comparison import Compared, Comparison, markdown, write
 from evaluation.comparison_picture import strips
 from evaluation.paired import Difference, compare_place, shared_places
 from evaluation.right_eye import ALL, RENDERED
 from evaluation.right_eye import BLOCK as RIGHT_EYE
-from evaluation.scored_run import ScoredRun, Seen, read_scored
 from utils.commands import answer
 from utils.errors import InputError
 
@@ -42,10 +42,10 @@ class Wanted:
     allow_splits: bool = False
 
 
-Pairs = Sequence[tuple[ScoredRun, ScoredRun]]
+Pairs = Sequence[tuple[ComparedRun, ComparedRun]]
 
 
-def compare_runs(runs: Sequence[ScoredRun], wanted: Wanted) -> Comparison:
+def compare_runs(runs: Sequence[ComparedRun], wanted: Wanted) -> Comparison:
     """Compare every run with the first. Raises InputError where two are not comparable, or share no frame."""
     first, *others = runs
     names = _distinct([run.root for run in runs])
@@ -57,7 +57,7 @@ def compare_runs(runs: Sequence[ScoredRun], wanted: Wanted) -> Comparison:
     return Comparison(_in_words(wanted, alignment), tuple(compared))
 
 
-def compare_sets(first: Sequence[ScoredRun], second: Sequence[ScoredRun], wanted: Wanted) -> Comparison:
+def compare_sets(first: Sequence[ComparedRun], second: Sequence[ComparedRun], wanted: Wanted) -> Comparison:
     """Compare two sets of runs, seed by seed.
 
     Raises:
@@ -69,7 +69,7 @@ def compare_sets(first: Sequence[ScoredRun], second: Sequence[ScoredRun], wanted
     return Comparison(_in_words(wanted, alignment), (_compare(pairs, names, wanted, alignment),))
 
 
-def _by_seed(first: Sequence[ScoredRun], second: Sequence[ScoredRun]) -> list[tuple[ScoredRun, ScoredRun]]:
+def _by_seed(first: Sequence[ComparedRun], second: Sequence[ComparedRun]) -> list[tuple[ComparedRun, ComparedRun]]:
     seeds = [Counter(run.seed for run in runs) for runs in (first, second)]
     if seeds[0] != seeds[1] or len(seeds[0]) < len(first) or None in seeds[0] or len(first) < 2:
         shown = [", ".join(str(run.seed) for run in runs) for runs in (first, second)]
@@ -111,7 +111,7 @@ def _compare(pairs: Pairs, names: tuple[str, str], wanted: Wanted, alignment: st
     return Compared(*names, tuple(found), tuple(notes + _lost(found) + _only_one(runs, wanted, alignment)))
 
 
-def _require_unseen(runs: Sequence[ScoredRun], side: str) -> None:
+def _require_unseen(runs: Sequence[ComparedRun], side: str) -> None:
     """Refuse training and held-out frames together, but for a right eye that no run has learned from."""
     seen = [run.name for run in runs if RIGHT_EYE not in run.metrics]
     if side != "right" or seen:
@@ -123,7 +123,7 @@ def _require_unseen(runs: Sequence[ScoredRun], side: str) -> None:
         )
 
 
-def _trained_on(runs: Sequence[ScoredRun], split: str, sides: Sequence[str]) -> list[str]:
+def _trained_on(runs: Sequence[ComparedRun], split: str, sides: Sequence[str]) -> list[str]:
     """Say what of the compared frames the runs have learned from."""
     notes = ["train frames tell how well a field fits what it has seen"] if split == "train" else []
     held_out = [run.name for run in runs if RIGHT_EYE in run.metrics]
@@ -132,7 +132,7 @@ def _trained_on(runs: Sequence[ScoredRun], split: str, sides: Sequence[str]) -> 
     return notes
 
 
-def _sides(runs: Sequence[ScoredRun], side: str) -> list[str]:
+def _sides(runs: Sequence[ComparedRun], side: str) -> list[str]:
     """Return the eyes to compare: the one asked for, or those that all runs have scores of."""
     if side != BOTH:
         return [side]
@@ -156,7 +156,7 @@ def _lost(found: Sequence[Difference]) -> list[str]:
     return notes
 
 
-def _only_one(runs: Sequence[ScoredRun], wanted: Wanted, alignment: str) -> list[str]:
+def _only_one(runs: Sequence[ComparedRun], wanted: Wanted, alignment: str) -> list[str]:
     """Say which methods some runs alone have."""
     have: list[set[str]] = []
     for run in runs:
@@ -180,7 +180,7 @@ def _in_words(wanted: Wanted, alignment: str) -> str:
 
 
 def _work(given: argparse.Namespace) -> str:
-    sets = [[read_scored(path) for path in paths] for paths in (given.runs, given.a, given.b)]
+    sets = [[read_compared(path) for path in paths] for paths in (given.runs, given.a, given.b)]
     wanted = Wanted(given.split, given.side, given.region, given.alignment, given.allow_splits)
     if sets[0] and not sets[1] and not sets[2] and len(sets[0]) > 1:
         comparison = compare_runs(sets[0], wanted)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from evaluation.bootstrap import FEWEST
+from evaluation.compared_run import Place
 from evaluation.latex import booktabs
 from evaluation.paired import RISING, Difference
-from evaluation.scored_run import Place
 from utils.artifacts import write_json
 
 _PATTERNS = {

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from evaluation.bootstrap import crossed_interval, mean_interval
+from evaluation.compared_run import COLOUR, ComparedRun, Place, Seen
 from evaluation.depth_metrics import ERRORS
-from evaluation.scored_run import COLOUR, Place, ScoredRun, Seen
 from evaluation.scores import RGB_KEYS
 from utils.types import FloatArray
 
@@ -86,7 +86,7 @@ def metrics_of(method: str) -> tuple[str, ...]:
     return RGB_KEYS if method == COLOUR else DEPTH_METRICS
 
 
-def shared_places(runs: Iterable[ScoredRun], split: str, region: str, alignment: str) -> list[Place]:
+def shared_places(runs: Iterable[ComparedRun], split: str, region: str, alignment: str) -> list[Place]:
     """Return what all runs have scores of, depth in one alignment and colour, in the order of the first run."""
     listed = [run.scores.get(split, {}) for run in runs]
     return [
@@ -97,7 +97,7 @@ def shared_places(runs: Iterable[ScoredRun], split: str, region: str, alignment:
 
 
 def compare_place(
-    pairs: Sequence[tuple[ScoredRun, ScoredRun]], split: str, sides: Sequence[str], place: Place
+    pairs: Sequence[tuple[ComparedRun, ComparedRun]], split: str, sides: Sequence[str], place: Place
 ) -> list[Difference]:
     """Return the differences of every score of one method, over the views that all runs have that score of.
 
@@ -112,7 +112,7 @@ def compare_place(
 
 
 def _compare(
-    pairs: Sequence[tuple[ScoredRun, ScoredRun]], split: str, sides: Sequence[str], place: Place, metric: str
+    pairs: Sequence[tuple[ComparedRun, ComparedRun]], split: str, sides: Sequence[str], place: Place, metric: str
 ) -> Difference | None:
     tables = [[run.scores[split][place] for run in pair] for pair in pairs]
     every = [

@@ -15,9 +15,9 @@ import pytest
 
 from evaluation.bootstrap import mean_interval
 from evaluation.compare import Wanted, compare_runs, compare_sets, main
+from evaluation.compared_run import ComparedRun, read_compared
 from evaluation.comparison import markdown
 from evaluation.paired import Difference
-from evaluation.scored_run import ScoredRun, read_scored
 from evaluation.scores import Row, View
 from evaluation.stage import write_per_frame
 from utils.artifacts import read_json, write_json
@@ -90,8 +90,8 @@ class Made:
         self.rows = [row for row in self.rows if not wanted(row)]
         self.save()
 
-    def read(self) -> ScoredRun:
-        return read_scored(self.root)
+    def read(self) -> ComparedRun:
+        return read_compared(self.root)
 
 
 @pytest.fixture
@@ -207,6 +207,7 @@ def test_few_frames_have_a_difference_and_no_interval(pair: tuple[Made, Made]) -
         ("scene/frames.json", {"lenses": {"left": {"distortion": [0.1]}}}, "calibration of the left images"),
         ("scene/stamp.json", {"files": {"data/x/mask_l/1.png": "new"}}, "another mask"),
         ("scene/stamp.json", {"files": {}}, "set of left masks"),
+        ("scene/stamp.json", {"files": {"data/x/mask_l/2.png": "mask"}}, "set of left masks"),
         ("evaluation/metrics.json", {"metric": False}, "no millimetres"),
     ],
 )
@@ -306,7 +307,7 @@ def test_two_trainings_are_no_two_settings(pair: tuple[Made, Made]) -> None:
 
 def test_a_run_that_is_not_finished_is_refused(pair: tuple[Made, Made], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no run"):
-        read_scored(tmp_path / "nowhere")
+        read_compared(tmp_path / "nowhere")
     pair[0].change("nerf/stamp.json", hash="of another training")
     with pytest.raises(InputError, match="made from an older `nerf`"):
         pair[0].read()
@@ -320,7 +321,7 @@ def test_nothing_in_common_is_refused(pair: tuple[Made, Made]) -> None:
         found(pair, region="full")
 
 
-def sets_of(root: Path, seeds: tuple[int, ...], spread: float) -> list[list[ScoredRun]]:
+def sets_of(root: Path, seeds: tuple[int, ...], spread: float) -> list[list[ComparedRun]]:
     """Return runs of two settings; the second is 0.002 better in the mean, by `spread` more or less a seed."""
     shifts = np.linspace(-spread, spread, len(seeds)) - 0.002
 

@@ -24,7 +24,7 @@ Seen = tuple[str, str]  # side, frame
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredRun:
+class ComparedRun:
     """A run that has been evaluated.
 
     `scores` holds split (`all` too) -> place -> (side, frame) -> the scores of that view; `hashes` are those of
@@ -77,7 +77,7 @@ class ScoredRun:
         return None if seed is None else int(seed)
 
 
-def read_scored(root: Path) -> ScoredRun:
+def read_compared(root: Path) -> ComparedRun:
     """Read the scores of a finished run.
 
     Raises:
@@ -99,7 +99,7 @@ def read_scored(root: Path) -> ScoredRun:
         raise damaged(evaluation / "metrics.json", "no record of scores: it has no `metric` or `protocol`")
     record, scene_stamp = read_json(root / "scene" / "frames.json"), read_stamp(root / "scene")
     inside = _in_dataset(scene_stamp)
-    return ScoredRun(
+    return ComparedRun(
         root=root,
         scene=Scene.load(root / "scene"),
         metrics=metrics,
