@@ -11,7 +11,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.comparable import SCALED, alignment_of, require_comparable
@@ -65,8 +65,12 @@ def compare_sets(first: Sequence[ComparedRun], second: Sequence[ComparedRun], wa
     """
     pairs = _by_seed(first, second)
     alignment = alignment_of([*first, *second], wanted.alignment)
-    names = f"A ({', '.join(run.name for run, _ in pairs)})", f"B ({', '.join(run.name for _, run in pairs)})"
-    return Comparison(_in_words(wanted, alignment), (_compare(pairs, names, wanted, alignment),))
+    found = _compare(pairs, ("A", "B"), wanted, alignment)
+    named = [
+        f"{name} is {', '.join(run.name for run in runs)}"
+        for name, runs in zip("AB", zip(*pairs, strict=True), strict=True)
+    ]
+    return Comparison(_in_words(wanted, alignment), (replace(found, notes=(*named, *found.notes)),))
 
 
 def _by_seed(first: Sequence[ComparedRun], second: Sequence[ComparedRun]) -> list[tuple[ComparedRun, ComparedRun]]:
@@ -125,8 +129,10 @@ def _require_unseen(runs: Sequence[ComparedRun], side: str) -> None:
 
 def _trained_on(runs: Sequence[ComparedRun], split: str, sides: Sequence[str]) -> list[str]:
     """Say what of the compared frames the runs have learned from."""
-    notes = ["train frames tell how well a field fits what it has seen"] if split == "train" else []
     held_out = [run.name for run in runs if RIGHT_EYE in run.metrics]
+    unseen = list(sides) == ["right"] and len(held_out) == len(runs)
+    fits = split == "train" and not unseen
+    notes = ["train frames tell how well a field fits what it has seen"] if fits else []
     if "right" in sides and 0 < len(held_out) < len(runs):
         notes.append(f"{', '.join(held_out)} never trained on the right eye, the others did")
     return notes
@@ -204,7 +210,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit status (see `utils.commands`)."""
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.compare",
-        description="Compare finished runs frame by frame, with 95 %% intervals of the differences.",
+        description="Compare finished runs frame by frame, with 95 % intervals of the differences.",
     )
     parser.add_argument("runs", nargs="*", type=Path, help="logs/<expname>: each is compared with the first")
     parser.add_argument("--a", nargs="+", type=Path, default=[], help="runs of several seeds")

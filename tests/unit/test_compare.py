@@ -341,7 +341,7 @@ def test_sets_are_paired_by_their_seeds(tmp_path: Path) -> None:
     (difference,) = [one for one in comparison.compared[0].differences if one.metric == "abs_rel"]
     assert difference.runs == pytest.approx((-0.0022, -0.002, -0.0018))
     assert difference.winner == "second"
-    assert comparison.compared[0].first == "A (a0, a1, a2)"
+    assert comparison.compared[0].notes[:2] == ("A is a0, a1, a2", "B is b0, b1, b2")
     assert "the spread of the seeds" in markdown(comparison)
 
 
