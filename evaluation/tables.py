@@ -23,6 +23,10 @@ ALIGNMENTS = {"raw": "raw", "median_scaled": "median-scaled"}
 REGIONS = {"full": "full", "tissue": "tissue", "tissue_no_highlight": "tissue, no highlight"}
 ABSENT = "–"
 
+Block = tuple[str, list[str], list[list[str]]]  # title, heads, rows
+
+_ROW_HEADS = ("method", "split", "eye", "alignment", "region", "protocol", "comparable", "PSNR of")
+
 _DEPTH_COLUMNS = {
     "abs_rel": ("abs_rel", "{:.4f}"),
     "sq_rel": ("sq_rel (mm)", "{:.4g}"),
@@ -102,7 +106,7 @@ def _with_arm(pattern: str, mean: float, ends: Sequence[float] | None) -> str:
     return pattern.format(mean) + (f" ± {arm}" if arm.strip("0.%") else "")
 
 
-def blocks(metrics: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+def blocks(metrics: Mapping[str, Any]) -> list[Block]:
     """Return (title, heads, rows) of the tables that have rows; absent columns are left out."""
     depth = [(words, values) for words, values in depth_rows(metrics)]
     rgb = [(words, values) for words, values in rgb_rows(metrics)]
@@ -156,6 +160,10 @@ def remarks(metrics: Mapping[str, Any]) -> list[str]:
     lines += [_sentence(note) for note in metrics.get("notes", [])]
     if "lpips_note" in metrics:
         lines.append(_sentence(metrics["lpips_note"]))
+    if "protocols" in metrics:
+        scored, refused = list(metrics["protocols"]), list(metrics["protocols_refused"])
+        beside = f"; refused, with the reason, under {', '.join(refused)}" if refused else ""
+        lines.append(f"Protocols (protocols.md): scored under {', '.join(scored) or 'none'}{beside}.")
     return lines
 
 
@@ -165,28 +173,38 @@ def _sentence(note: str) -> str:
 
 def markdown_table(metrics: Mapping[str, Any]) -> str:
     """Return the tables and remarks as Markdown."""
-    lines = ["# Evaluation", ""]
-    for title, heads, rows in blocks(metrics):
+    return as_markdown("Evaluation", blocks(metrics), remarks(metrics))
+
+
+def as_markdown(headline: str, tables: Sequence[Block], below: Sequence[str]) -> str:
+    """Return tables, and sentences below them, as Markdown."""
+    lines = [f"# {headline}", ""]
+    for title, heads, rows in tables:
         words = sum(not row_head(name) for name in heads)
         lines += [f"## {title}", "", f"| {' | '.join(heads)} |"]
         lines += ["|" + "---|" * (len(heads) - words) + "---:|" * words]
         lines += [f"| {' | '.join(row)} |" for row in rows]
         lines += [""]
-    return "\n".join([*lines, *(f"- {line}" for line in remarks(metrics))]) + "\n"
+    return "\n".join([*lines, *(f"- {line}" for line in below)]) + "\n"
 
 
 def row_head(name: str) -> bool:
     """Whether a column names a row instead of scoring it."""
-    return name in ("method", "split", "eye", "alignment", "region")
+    return name in _ROW_HEADS
 
 
 def latex_table(metrics: Mapping[str, Any]) -> str:
     r"""Return the tables for LaTeX (`\usepackage{booktabs}`); the remarks are comments above them."""
-    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in remarks(metrics))]
-    for title, heads, rows in blocks(metrics):
+    unit = "" if metrics["metric"] else f" ({ARBITRARY_UNITS})"
+    return as_latex([(title + unit, heads, rows) for title, heads, rows in blocks(metrics)], remarks(metrics))
+
+
+def as_latex(tables: Sequence[Block], above: Sequence[str]) -> str:
+    r"""Return tables for LaTeX (`\usepackage{booktabs}`), under sentences that are comments."""
+    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in above)]
+    for title, heads, rows in tables:
         places = "".join("l" if row_head(name) else "r" for name in heads)
-        unit = "" if metrics["metric"] else f" ({ARBITRARY_UNITS})"
-        lines += booktabs(title + unit, heads, rows, places)
+        lines += booktabs(title, heads, rows, places)
     return "\n".join(lines) + "\n"
 
 

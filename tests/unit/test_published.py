@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks import published
 from benchmarks.beside_published import UNDISTORTED, compare, main
 from benchmarks.published import COLUMNS, FOLDER, NOT_IMPLEMENTED, Number, beside, read_all, read_numbers
 from benchmarks.published_data import DATA
+from evaluation.protocols import named
 from utils.artifacts import read_json, write_json
 from utils.errors import InputError
 
@@ -339,3 +341,7 @@ def test_the_command_prints_and_writes(
     assert out.read_text(encoding="utf-8") == capsys.readouterr().out.removesuffix("\n")
     assert main([str(tmp_path), "--dataset", "scared-d1k1"]) == 2
     assert "is no run" in capsys.readouterr().err
+
+
+def test_the_protocols_of_the_page_are_those_that_are_built() -> None:
+    assert set(published.PROTOCOLS) == set(named.PROTOCOLS)

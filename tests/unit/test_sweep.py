@@ -228,11 +228,14 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on_in_the_middle(
     data: Path, sign: signal.Signals
 ) -> None:
     first = begin(data, *FOUR, "--hang", "--sweep_jobs=1")
-    wait_for(data, "train 2 0 first half")
-    working = children(first.pid)
-    assert working
-    first.send_signal(sign)
-    first.communicate(timeout=30)
+    try:
+        wait_for(data, "train 2 0 first half")
+        working = children(first.pid)
+        assert working
+        first.send_signal(sign)
+        first.communicate(timeout=60)
+    finally:
+        first.kill()
     until = time.monotonic() + 10
     while any(is_alive(pid) for pid in working):
         assert time.monotonic() < until, "a run outlived its sweep"
