@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from evaluation.bootstrap import intervals
 from evaluation.depth_metrics import ERRORS, depth_metrics, known, median_ratio
 from evaluation.image_metrics import mean_in_region, psnr, ssim_map, unit_range
 from evaluation.lpips import Lpips
@@ -232,7 +233,8 @@ def aggregate(rows: Sequence[Row]) -> dict[str, Any]:
 
     Errors and coverage are means over the frames that have them, `n_valid_px` is a sum, `n_frames` counts the
     frames with truth (depth) or a render (rgb) in the region. A frame without any valid pixel has no error but
-    coverage 0: hiding pixels or whole frames lowers the coverage.
+    coverage 0: hiding pixels or whole frames lowers the coverage. `ci95` has the 95 % intervals of means over five
+    frames or more; rows come in the order of the sequence.
     """
     groups: dict[tuple[str, ...], list[Mapping[str, float]]] = defaultdict(list)
     for row in rows:
@@ -250,13 +252,15 @@ def aggregate(rows: Sequence[Row]) -> dict[str, Any]:
     return blocks
 
 
-def _mean_over_frames(values: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def _mean_over_frames(values: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     means: dict[str, float] = {}
     for key in (*DEPTH_KEYS, *RGB_KEYS):
         present = [value[key] for value in values if key in value]
         if present:
             means[key] = int(sum(present)) if key in COUNTS else float(np.mean(present))
-    return means | {"n_frames": len(values)}
+    counted: dict[str, Any] = {**means, "n_frames": len(values)}
+    ends = intervals(values, [key for key in means if key not in COUNTS])
+    return counted | ({"ci95": ends} if ends else {})
 
 
 def listed(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation import mesh_truth, truth
+from evaluation.bootstrap import interval_note
 from evaluation.lpips import Lpips, find_weights, load_lpips
 from evaluation.lpips_backbones import ALEX
 from evaluation.mesh_scores import score_mesh
@@ -18,6 +19,8 @@ from evaluation.options import EvaluationOptions as EvaluationOptions
 from evaluation.protocols import page, scoring
 from evaluation.protocols.scored_run import ScoredRun
 from evaluation.report.page import write_report
+from evaluation.right_eye import BLOCK as RIGHT_EYE
+from evaluation.right_eye import right_eye_block
 from evaluation.scores import (
     DEPTH_FOLDERS,
     DEPTH_KEYS,
@@ -30,7 +33,7 @@ from evaluation.scores import (
     score_rgb,
     views_of,
 )
-from evaluation.tables import latex_table, markdown_table
+from evaluation.tables import depth_rows, latex_table, markdown_table, rgb_rows
 from utils.artifacts import read_json, write_json
 from utils.errors import NotApplicable
 from utils.scene import POSES, Scene, load_poses
@@ -92,8 +95,8 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
         notes.insert(0, f"lengths are in {ARBITRARY_UNITS}: raw depth is not scored, median_scaled is")
     read_truth = truth.truth_reader(options, loaded)
     rows = _depth(options, loaded, folders, read_truth, notes, metric=metrics["metric"])
-    rgb_rows, lpips_note = _rgb(options, loaded, folders, notes)
-    rows += rgb_rows
+    of_colour, lpips_note = _rgb(options, loaded, folders, notes)
+    rows += of_colour
     metrics |= aggregate(rows)
     _set_sources_apart(metrics)
     if "export" in folders:
@@ -109,6 +112,9 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     of_left = ScoredRun(options, loaded, folders, read_truth, scored)
     protocols = scoring.score_protocols(of_left, scoring.chosen(options))
     stamps = {name: read_stamp(folder) for name, folder in ({"scene": scene} | folders).items()}
+    held_out = right_eye_block(loaded, folders, stamps, rows, notes)
+    metrics |= {RIGHT_EYE: held_out} if held_out else {}
+    notes += interval_note([values for _, values in (*depth_rows(metrics), *rgb_rows(metrics))])
     metrics["runtime_s"] = {name: stamp["seconds"] for name, stamp in stamps.items() if "seconds" in stamp}
     metrics["runtime_s"]["evaluation"] = round(time.monotonic() - began, 2)
     memory = [stamp["peak_memory_mb"] for stamp in stamps.values() if "peak_memory_mb" in stamp]
@@ -275,4 +281,4 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 
 SCORED = ("scene", "matches", "poses", "stereo", "monocular", "prior", "nerf", "render", "filter", "export")
-STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, version=3, files=files, check=check)
+STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, version=4, files=files, check=check)

@@ -6,10 +6,15 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from utils.latex import escape, table_row
+from evaluation import right_eye_table
+from evaluation.bootstrap import longer_arm
+from evaluation.latex import booktabs
+from evaluation.right_eye import BLOCK as RIGHT_EYE
+from evaluation.right_eye import TITLE as RIGHT_EYE_TITLE
 from utils.types import ARBITRARY_UNITS
 
 CONSOLE_WIDTH = 100
+_ARM = 8  # columns of the arm of an interval
 
 METHODS = ("prior", "nerf", "filter")
 SPLITS = ("train", "test")
@@ -88,7 +93,17 @@ def _at(metrics: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
 
 
 def _cells(values: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) -> list[str]:
-    return [pattern.format(values[key]) if key in values else ABSENT for key, (_, pattern) in columns.items()]
+    ends = values.get("ci95", {})
+    return [
+        _with_arm(pattern, values[key], ends.get(key)) if key in values else ABSENT
+        for key, (_, pattern) in columns.items()
+    ]
+
+
+def _with_arm(pattern: str, mean: float, ends: Sequence[float] | None) -> str:
+    """Return a mean, and after ± the longer arm of its interval, where there is one and its digits show it."""
+    arm = pattern.replace(".4g", ".2g").format(longer_arm(mean, ends)) if ends else "0"
+    return pattern.format(mean) + (f" ± {arm}" if arm.strip("0.%") else "")
 
 
 def blocks(metrics: Mapping[str, Any]) -> list[Block]:
@@ -101,6 +116,18 @@ def blocks(metrics: Mapping[str, Any]) -> list[Block]:
         ("Depth on tissue", ["method", "split", "eye", "alignment"], depth, _DEPTH_COLUMNS),
         ("Mesh against the true surface", ["alignment"], mesh, _MESH_COLUMNS),
         ("Colour of renders", ["split", "eye", "region"], rgb, _RGB_COLUMNS),
+        (
+            f"{RIGHT_EYE_TITLE}: depth on tissue",
+            ["method", "split", "alignment"],
+            right_eye_table.depth_rows(metrics, ALIGNMENTS),
+            _DEPTH_COLUMNS,
+        ),
+        (
+            f"{RIGHT_EYE_TITLE}: colour of renders",
+            ["split", "region"],
+            right_eye_table.rgb_rows(metrics, REGIONS),
+            _RGB_COLUMNS,
+        ),
     ):
         used = {key: column for key, column in columns.items() if any(key in values for _, values in rows)}
         if rows:
@@ -129,6 +156,7 @@ def remarks(metrics: Mapping[str, Any]) -> list[str]:
     lines.append(
         f"Time: {sum(runtime.values()):.1f} s ({listed}); peak memory {metrics['peak_memory_mb']:.0f} MB."
     )
+    lines += [metrics[RIGHT_EYE]["statement"]] if RIGHT_EYE in metrics else []
     lines += [_sentence(note) for note in metrics.get("notes", [])]
     if "lpips_note" in metrics:
         lines.append(_sentence(metrics["lpips_note"]))
@@ -176,13 +204,7 @@ def as_latex(tables: Sequence[Block], above: Sequence[str]) -> str:
     lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in above)]
     for title, heads, rows in tables:
         places = "".join("l" if row_head(name) else "r" for name in heads)
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape(title)}}}"]
-        lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule", table_row(heads), r"\midrule"]
-        for before, row in zip([None, *rows], rows, strict=False):
-            if before is not None and before[0] != row[0]:
-                lines.append(r"\midrule")
-            lines.append(table_row(row))
-        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        lines += booktabs(title, heads, rows, places)
     return "\n".join(lines) + "\n"
 
 
@@ -190,41 +212,40 @@ def format_console_table(metrics: Mapping[str, Any]) -> str:
     """Return a compact table for the console, 100 columns wide at most."""
     lines: list[str] = []
     if "depth" in metrics:
-        raw = "raw, mm" if metrics["metric"] else f"raw: {ARBITRARY_UNITS}"
-        lines += [f"{'Depth on tissue':25}|{raw:^39}|{'one median scale, mm':^22}"]
-        lines += [
-            f"{'method':9}{'split':7}{'eye':7}  |{'abs_rel':>9}{'rmse':>9}{'a1':>9}{'covered':>10}  "
-            f"|{'abs_rel':>9}{'rmse':>9}"
-        ]
-        lines += _console_depth(metrics)
-        lines += [""]
+        lines += [*_console_depth(metrics), ""]
     if "mesh" in metrics:
         lines += [*_console_mesh(metrics["mesh"]), ""]
     if "rgb" in metrics:
-        lines += [
-            f"{'Colour':25}|{'PSNR, dB':^32}|{'tissue':^18}",
-            f"{'':9}{'split':7}{'eye':7}  |{'full':>8}{'tissue':>9}{'no highlight':>14} |{'SSIM':>9}{'LPIPS':>8}",
-        ]
-        lines += _console_rgb(metrics)
-        lines += [""]
+        lines += [*_console_rgb(metrics), ""]
+    if RIGHT_EYE in metrics:
+        lines += [*right_eye_table.console_lines(metrics, _number), ""]
     for line in remarks(metrics):
         lines += textwrap.wrap(line, CONSOLE_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _console_depth(metrics: Mapping[str, Any]) -> Iterator[str]:
+    raw = "raw, mm" if metrics["metric"] else f"raw: {ARBITRARY_UNITS}"
+    wide = _ARM if any("ci95" in values for _, values in depth_rows(metrics)) else 0
+    first, second = (wide, 0) if metrics["metric"] else (0, wide)
+    yield f"{'Depth on tissue':25}|{raw:^{39 + first}}|{'one median scale, mm':^{22 + second}}"
+    yield (
+        f"{'method':9}{'split':7}{'eye':7}  |{'abs_rel':>9}{'±':>{first}.{first}}{'rmse':>9}{'a1':>9}"
+        f"{'covered':>10}  |{'abs_rel':>9}{'±':>{second}.{second}}{'rmse':>9}"
+    )
     for block, method in _places(metrics):
         for split in SPLITS:
             for side in SIDES:
                 tissue = _at(metrics, block, method, split, side, "tissue")
-                raw, scaled = tissue.get("raw", {}), tissue.get("median_scaled", {})
+                plain, scaled = tissue.get("raw", {}), tissue.get("median_scaled", {})
                 if not tissue:
                     continue
-                covered = raw.get("coverage", scaled.get("coverage", 0.0))
+                covered = plain.get("coverage", scaled.get("coverage", 0.0))
                 yield (
-                    f"{method:9}{split:7}{side:7}  |{_number(raw, 'abs_rel', '.4f'):>9}"
-                    f"{_number(raw, 'rmse', '.3f'):>9}{_number(raw, 'a1', '.4f'):>9}{covered:>10.1%}  "
-                    f"|{_number(scaled, 'abs_rel', '.4f'):>9}{_number(scaled, 'rmse', '.3f'):>9}"
+                    f"{method:9}{split:7}{side:7}  |{_number(plain, 'abs_rel', '.4f'):>9}"
+                    f"{_arm_cell(plain, 'abs_rel', '.4f', first)}{_number(plain, 'rmse', '.3f'):>9}"
+                    f"{_number(plain, 'a1', '.4f'):>9}{covered:>10.1%}  |{_number(scaled, 'abs_rel', '.4f'):>9}"
+                    f"{_arm_cell(scaled, 'abs_rel', '.4f', second)}{_number(scaled, 'rmse', '.3f'):>9}"
                 )
 
 
@@ -246,6 +267,12 @@ def _console_mesh(mesh: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _console_rgb(metrics: Mapping[str, Any]) -> Iterator[str]:
+    wide = _ARM if any("ci95" in values for _, values in rgb_rows(metrics)) else 0
+    yield f"{'Colour':25}|{'PSNR, dB':^{32 + wide}}|{'tissue':^18}"
+    yield (
+        f"{'':9}{'split':7}{'eye':7}  |{'full':>8}{'tissue':>9}{'±':>{wide}.{wide}}{'no highlight':>14} "
+        f"|{'SSIM':>9}{'LPIPS':>8}"
+    )
     for split in SPLITS:
         for side in SIDES:
             regions = _at(metrics, "rgb", split, side)
@@ -255,10 +282,16 @@ def _console_rgb(metrics: Mapping[str, Any]) -> Iterator[str]:
             outside = regions.get("tissue_no_highlight", {})
             yield (
                 f"{'':9}{split:7}{side:7}  |{_number(regions.get('full', {}), 'psnr', '.2f'):>8}"
-                f"{_number(tissue, 'psnr', '.2f'):>9}{_number(outside, 'psnr', '.2f'):>14} "
+                f"{_number(tissue, 'psnr', '.2f'):>9}{_arm_cell(tissue, 'psnr', '.2f', wide)}"
+                f"{_number(outside, 'psnr', '.2f'):>14} "
                 f"|{_number(tissue, 'ssim', '.4f'):>9}{_number(tissue, 'lpips', '.4f'):>8}"
             )
 
 
 def _number(values: Mapping[str, Any], key: str, pattern: str) -> str:
     return format(values[key], pattern) if key in values else ABSENT
+
+
+def _arm_cell(values: Mapping[str, Any], key: str, pattern: str, width: int) -> str:
+    ends = values.get("ci95", {}).get(key) if width else None
+    return f"{format(longer_arm(values[key], ends), pattern) if ends else '':>{width}}"

@@ -28,6 +28,7 @@ class FilterOptions:
     filter_radius: int = option(3, "radius of the guided filter, px; 0: median only")
     filter_epsilon: float = option(0.02, "colour contrast (of full scale) across which nothing is smoothed")
     filter_median: int = option(3, "side of the median filter, px: 0, 3 or 5")
+    train_binocular: bool = option(False, "train on the images of both eyes")
 
 
 def check(options: FilterOptions) -> None:
@@ -43,16 +44,17 @@ def check(options: FilterOptions) -> None:
 
 
 def run(options: FilterOptions, *, out: Path, scene: Path, render: Path) -> str:
-    """Filter the depth of every rendered view; the guide is the render, so no test image enters."""
+    """Filter the depth of every rendered view, guided by the render; only images that train the field enter."""
     if skipped(render):
         raise NotApplicable(f"nothing was rendered ({skipped(render)})")
     dataset = Scene.load(scene)
     views = [(side, name) for side in dataset.rig.sides for name in dataset.names if has_maps(render, side, name)]
+    trained = dataset.sides if options.train_binocular else dataset.sides[:1]
     changes = []
     for side, name in tqdm(views, desc="filter", unit="view"):
         maps = load_maps(render, side, name)
         weight = weight_of(maps["depth_mm"], maps["depth_std_mm"], maps["opacity"])
-        if name in dataset.train and side in dataset.sides:
+        if name in dataset.train and side in trained:
             difference = np.abs(maps["rgb"].astype(np.float32) - dataset.image(side, name)).mean(-1) / 255.0
             weight = weight * (1.0 - difference)
         filtered = filter_depth(options, maps["depth_mm"], maps["rgb"], weight)
@@ -108,4 +110,4 @@ def _guided(
     return np.clip(result, depth_mm - limit, depth_mm + limit)
 
 
-STAGE = Stage("filter", run, FilterOptions, reads=("scene", "render"), check=check)
+STAGE = Stage("filter", run, FilterOptions, reads=("scene", "render"), version=2, check=check)

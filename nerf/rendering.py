@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def check(options: RenderOptions) -> None:
 
 @dataclass(frozen=True)
 class Surround:
-    """What no training image shows tissue in: the black border of an endoscope, at the same pixels always."""
+    """What no training frame's mask calls tissue: the black border of an endoscope, at the same pixels always."""
 
     never_tissue: BoolArray
     colour: NDArray[np.uint8]
@@ -75,7 +76,7 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     sides = dataset.rig.sides if placed.world_from_right is not None else dataset.rig.sides[:1]
     views: list[View] = [(side, name) for side in sides for name in names]
     cameras = cameras_of(dataset, placed, views, [])
-    surrounds = {side: surround(dataset, side) for side in dataset.sides}
+    surrounds = surrounds_of(dataset, {side for side, _ in trained.depth_mm})
     opacity = []
     for index, (side, name) in enumerate(tqdm(views, desc="render", unit="view")):
         guide = trained.guide((side, name))
@@ -109,6 +110,28 @@ def run(options: RenderOptions, *, out: Path, scene: Path, poses: Path, prior: P
     return f"{len(views)} views, {100 * float(np.mean(opacity)):.1f} % of the pixels opaque"
 
 
+def surrounds_of(dataset: Scene, trained: Collection[Side]) -> dict[Side, Surround | None]:
+    """Return the surround of every eye; an eye whose images train nothing gets the colours of the other's."""
+    found = {side: surround(dataset, side) for side in dataset.sides}
+    known = next((one for side, one in found.items() if side in trained and one), None)
+    return {
+        side: one
+        if one is None or side in trained
+        else Surround(one.never_tissue, _borrowed(one.never_tissue, known))
+        for side, one in found.items()
+    }
+
+
+def _borrowed(never_tissue: BoolArray, other: Surround | None) -> NDArray[np.uint8]:
+    """Return colours (h, w, 3) of a border that no training image shows: the other eye's, its usual one, black."""
+    colour = np.zeros((*never_tissue.shape, 3), np.uint8)
+    if other is not None:
+        colour[:] = np.median(other.colour[other.never_tissue], axis=0)
+        if other.never_tissue.shape == never_tissue.shape:
+            colour[other.never_tissue] = other.colour[other.never_tissue]
+    return colour
+
+
 def surround(dataset: Scene, side: Side) -> Surround | None:
     """Return where no training image of an eye has tissue, with their mean colour there; None if nowhere."""
     never, total = None, None
@@ -137,4 +160,4 @@ def _picture(rgb: NDArray[np.uint8], image: RenderedImage, border: Surround | No
     return np.hstack([rgb, colour_depth(depth)])
 
 
-STAGE = Stage("render", run, RenderOptions, ("scene", "poses", "prior", "nerf"), version=2, check=check)
+STAGE = Stage("render", run, RenderOptions, ("scene", "poses", "prior", "nerf"), version=3, check=check)

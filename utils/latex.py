@@ -17,6 +17,9 @@ _SPECIAL = {
     "^": r"\textasciicircum{}",
     "–": "--",
     "±": r"$\pm$",
+    "−": r"$-$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
 }
 
 

@@ -58,12 +58,18 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, words: int, ca
     body = ""
     for before, row in zip([None, *rows], rows, strict=False):
         first = before is not None and len(heads) > 2 and before[0] != row[0]
-        cells = "".join(f"<td{kind}>{text(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
+        cells = "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
         body += f'<tr class="apart">{cells}</tr>' if first else f"<tr>{cells}</tr>"
     title = f"<caption>{text(caption)}</caption>" if caption else ""
     slim = ' class="slim"' if len(heads) == 2 else ""
     inner = f"{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<div class="scroll"><table{slim}>{inner}</table></div>'
+
+
+def _cell(cell: str) -> str:
+    """Return a cell; what follows ± stands under it, or tables of means and arms are wider than the page."""
+    mean, sign, arm = cell.partition(" ± ")
+    return text(mean) + (f"<small>± {text(arm)}</small>" if sign else "")
 
 
 def figure(body: str, caption: str, kind: str = "") -> str:

@@ -23,6 +23,7 @@ from evaluation.report.plot import Line, sequence_chart
 from evaluation.report.run import Run, read_run, stamped_options
 from evaluation.report.surface import Surface, load_surface, surface_body
 from evaluation.report.verdicts import mean_of, sentence, share_within, table_of, verdicts
+from evaluation.right_eye import BLOCK as RIGHT_EYE
 from evaluation.tables import blocks, row_head
 from utils.commands import answer
 from utils.errors import InputError
@@ -35,7 +36,7 @@ PAGE = "report.html"
 _STYLE = Path(__file__).with_name("style.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 # of metrics.json, elsewhere on the page
-_SHOWN_BLOCKS = ("depth", "depth_sources", "rgb", "runtime_s", "protocols", "protocols_refused")
+_SHOWN_BLOCKS = ("depth", "depth_sources", "rgb", RIGHT_EYE, "runtime_s", "protocols", "protocols_refused")
 
 
 def write_report(options: EvaluationOptions, *, out: Path, scene: Path, inputs: Mapping[str, Path]) -> Path:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from evaluation import truth
 from evaluation.options import EvaluationOptions
+from evaluation.right_eye import BLOCK as RIGHT_EYE
 from evaluation.scores import DEPTH_FOLDERS, View, read_depth, views_of
 from utils.artifacts import damaged, has_maps, load_maps, read_json
 from utils.errors import InputError
@@ -24,6 +25,7 @@ from utils.types import ARBITRARY_UNITS, FloatArray, Poses, Side
 from utils.undistortion import Lens
 
 _SCORED = {"mesh": "export", "rgb": "render", "depth_sources": "stereo"}  # a block of metrics.json, its stage
+_OF_RIGHT_EYE = ("nerf", "render", "filter")
 _LOG_LINE = re.compile(r"^\S+ \S+ (INFO|WARNING|ERROR) (\w+): (.*)$")
 
 
@@ -221,6 +223,7 @@ def _still_true(
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Leave out the scores of stages that have changed."""
     gone = {block for block, stage in _SCORED.items() if stage in changed}
+    gone |= {RIGHT_EYE} if set(_OF_RIGHT_EYE) & set(changed) else set()
     gone |= {"protocols", "protocols_refused"} if changed else set()
     kept = {name: values for name, values in metrics.items() if name not in gone}
     methods = {method for method, stage in DEPTH_FOLDERS.items() if stage in changed} | gone

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from evaluation.report.html import absent, folded, listed, percent, table, text
 from evaluation.report.run import Run
+from evaluation.right_eye import BLOCK as RIGHT_EYE
 from utils.options import stamped
 
 _PACKAGES = (
@@ -79,6 +80,8 @@ def notes_body(run: Run) -> str:
     warnings += [line for line in run.warnings() if not any(line.endswith(known) for known in warnings)]
     warnings += [f"scene: {line}" for line in run.frames.get("checks", []) if not str(line).startswith("[ok]")]
     notes = [str(note) for note in run.metrics.get("notes", []) if not str(note).startswith("stage ")]
+    if RIGHT_EYE in run.metrics:
+        notes.append(str(run.metrics[RIGHT_EYE]["statement"]))
     if "lpips_note" in run.metrics:
         notes.append(str(run.metrics["lpips_note"]))
     skipped = [f"{name}: {reason}" for name, reason in run.skipped.items()]

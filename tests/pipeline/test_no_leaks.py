@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import SIDES, TEST_FRAME, Session, same, with_noise
-from utils.artifacts import load_maps, read_json
+from utils.artifacts import load_maps, read_json, write_json
+from utils.images import write_rgb
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,26 @@ def test_a_test_view_is_rendered_without_its_own_image(
             assert same(*clean_and_noisy, f"{stage}/{side}_{name}.npz"), f"{side} {name}"
     for name in ("cloud.ply", "mesh.ply", "texture_kd.png"):
         assert same(*clean_and_noisy, f"export/{name}"), name
+
+
+def test_no_right_image_reaches_a_field_that_trained_on_left_ones(data: Path, tmp_path: Path) -> None:
+    # stereo depth of training frames may owe something to right images: they turn into noise after the prior
+    words = ["--poses", "file", "--poses_path", str(data / "truth_poses.npz")]
+    clean = Session(tmp_path / "a", data, *words)
+    assert clean.run("--until", "prior") == 0
+    noisy = clean.until_prior(tmp_path / "b")
+    assert clean.run("--until", "filter") == 0
+    record, rng = read_json(noisy.logs / "scene" / "frames.json"), np.random.default_rng(8)
+    for key in record["images"]:
+        if key.startswith("right"):
+            record["images"][key] = f"{key}.png"
+            write_rgb(noisy.logs / "scene" / f"{key}.png", rng.integers(0, 255, (96, 112, 3), dtype=np.uint8))
+    write_json(noisy.logs / "scene" / "frames.json", record)
+    assert noisy.run("--from", "nerf", "--until", "filter") == 0
+    assert clean.weights() == noisy.weights()
+    for name in ("1", TEST_FRAME):
+        for stage in ("render", "filter"):
+            assert same(clean, noisy, f"{stage}/right_{name}.npz"), f"{stage} {name}"
 
 
 def test_a_test_image_does_not_say_what_is_tissue_in_others(data: Path, tmp_path: Path) -> None:

@@ -102,8 +102,11 @@ def test_the_metrics_have_the_keys_of_the_design(whole: Session) -> None:
     counts = {"n_valid_px", "n_frames"}
     expected = {"abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3", "coverage"} | counts
     for name, values in tables.items():
+        ends = values.pop("ci95", {})
         assert set(values) == expected, name
         assert all(math.isfinite(value) for value in values.values())
+        assert set(ends) == (expected - counts if "train" in name else set())  # one frame has no spread
+        assert all(low - 1e-8 <= values[key] <= high + 1e-8 for key, (low, high) in ends.items())
         assert values["n_frames"] == (5 if "train" in name else 1)
     for split in ("train", "test"):
         for side in SIDES:

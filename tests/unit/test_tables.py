@@ -83,6 +83,54 @@ def test_markdown_has_one_row_for_every_method_split_eye_and_alignment() -> None
     assert "87.50%" in table
 
 
+def with_intervals() -> dict[str, Any]:
+    metrics = full_metrics()
+    for method in metrics["depth"].values():
+        for split in method.values():
+            for eye in split.values():
+                eye["tissue"]["raw"]["ci95"] = {
+                    "abs_rel": [0.0103, 0.0130],
+                    "sq_rel": [0.04, 0.05],
+                    "a2": [1.0, 1.0],
+                }
+    metrics["rgb"]["test"]["left"] = {"tissue": colour(31.02) | {"ci95": {"psnr": [30.5, 31.22]}}}
+    return metrics
+
+
+def test_a_mean_with_an_interval_shows_the_longer_arm() -> None:
+    table = markdown_table(with_intervals())
+    assert "| prior | test | right | raw | 0.0123 ± 0.0020 | 0.0456 ± 0.0056 | 1.250 | 0.0200 |" in table
+    assert "| 0.9900 | 1.0000 | 1.0000 | 87.50% |" in table  # an arm of no length is not shown
+    assert "| test | left | tissue | 31.02 ± 0.52 | 0.9100 |" in table
+    assert r"0.0123{\scriptsize\,$\pm$\,0.0020} & 0.0456{\scriptsize\,$\pm$\,0.0056} &" in latex_table(
+        with_intervals()
+    )
+
+
+def test_the_console_has_one_column_for_the_arm_that_is_read_first() -> None:
+    lines = format_console_table(with_intervals()).splitlines()
+    assert max(len(line) for line in lines) <= CONSOLE_WIDTH
+    depth = lines[: lines.index("")]
+    assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in depth}) == 1
+    assert "|   0.0123  0.0020    1.250" in depth[2]
+    rgb = lines[len(depth) + 1 : lines.index("", len(depth) + 1)]
+    assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in rgb}) == 1
+    assert "31.02    0.52" in next(line for line in rgb if "test   left" in line)
+    assert "±" not in format_console_table(full_metrics())
+
+
+def test_without_scale_the_arm_stands_beside_the_scaled_error() -> None:
+    metrics = with_intervals() | {"metric": False}
+    for method in metrics["depth"].values():
+        for split in method.values():
+            for eye in split.values():
+                eye["tissue"] = {"median_scaled": eye["tissue"]["raw"]}
+    lines = format_console_table(metrics).splitlines()
+    depth = lines[: lines.index("")]
+    assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in depth}) == 1
+    assert depth[2].endswith("|   0.0123  0.0020    1.250")
+
+
 def test_every_source_that_ran_has_rows_before_the_prior() -> None:
     metrics = full_metrics()
     metrics["depth_sources"] = {"sgbm": metrics["depth"]["prior"], "pam": metrics["depth"]["prior"]}
