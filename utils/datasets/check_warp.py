@@ -21,6 +21,7 @@ from utils.types import FloatArray, Side
 
 AGREES = 0.25  # correlation of fine detail above which two images show the same
 CLEARLY = 0.12  # lead of another reading that is no accident
+TIE = 0.02
 LEAST_SHARE = 0.15  # of the points that must land in the other image
 POINTS = 20_000
 STEPS = (1, 2, 4, 8, 16)  # frames from one image to the other
@@ -205,6 +206,7 @@ def _judge(subject: str, scores: Mapping[str, float], do: str) -> Finding:
     words = f"fine detail agrees with correlation {given:.2f}"
     if scores[best] > AGREES and scores[best] > given + CLEARLY:
         return Finding("refuse", subject, f"{words}, with {best}: {scores[best]:.2f}", do)
-    if given > AGREES:
+    if given > AGREES and given > scores[best] - TIE:
         return Finding("ok", subject, f"{words}; the best of {len(scores) - 1} others has {scores[best]:.2f}")
-    return Finding("warn", subject, f"{words}: too little to tell right from wrong", "look at depth and images")
+    words += f", with {best}: {scores[best]:.2f}: that does not tell right from wrong"
+    return Finding("warn", subject, words, "look at depth, poses and images")
