@@ -306,7 +306,7 @@ def masked(source: Source, *, tool_share: float, inverted: bool) -> Source:
     def change(_: int, frame: Frame) -> Frame:
         shown = decode(frame.images["left"]).copy()
         tissue = np.ones(shown.shape[:2], bool)
-        tissue[:, : round(tool_share * tissue.shape[1])] = False
+        tissue[:, : round(tool_share * shown.shape[1])] = False
         shown[~tissue] = 140
         return replace(
             frame, images={"left": _give(shown)}, tissue={"left": _give(tissue ^ inverted)}, depth_mm={}
