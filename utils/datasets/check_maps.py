@@ -80,7 +80,7 @@ def _polarity(share: float, looks: tuple[FloatPair, FloatPair, FloatPair], optio
         )
     greyer = saturation[1] - saturation[0] > GREYER and redness[1] - redness[0] > GREYER
     dark = brightness[0] < DARK < 2 * DARK < brightness[1]
-    opposite = "try --mask_polarity tissue and --mask_polarity tool: one of them is right"
+    opposite = "turn them round: give --mask_polarity tissue or --mask_polarity tool, what nonzero means"
     said = options.mask_polarity != "auto"
     if dark or (greyer and share < 0.5):
         why = "what is called tissue is dark" if dark else "what is called tissue is grey, the rest is red"
@@ -89,7 +89,7 @@ def _polarity(share: float, looks: tuple[FloatPair, FloatPair, FloatPair], optio
         return Finding("refuse", "mask polarity", "no tissue in any frame", opposite)
     if greyer or share < SMALL_SHARE:
         why = "little for an endoscope" if share < SMALL_SHARE else "greyer than the rest"
-        return Finding("warn", "mask polarity", f"{words}: {why}", f"look at some; {opposite}")
+        return Finding("warn", "mask polarity", f"{words}: {why}", f"look at some, or {opposite}")
     return Finding("ok", "mask polarity", words)
 
 

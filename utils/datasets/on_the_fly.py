@@ -97,4 +97,5 @@ def _say(record: Mapping[str, Any], findings: list[Any], *, fresh: bool) -> None
     what = "converted" if fresh else "converted before, nothing to do"
     log.info("dataset: %d frames of %s (%s), %s", record["frames"], record["source"], record["kind"], what)
     for finding in findings:
-        log.log(logging.WARNING if finding.verdict == "warn" else logging.DEBUG, "dataset: %s", line(finding))
+        level = logging.WARNING if finding.verdict == "warn" else logging.DEBUG
+        log.log(level, "dataset: %s", line(finding).partition("] ")[2])
