@@ -217,6 +217,7 @@ def test_poses_of_the_dataset_are_used_unless_others_are_wanted(
     monkeypatch.setattr(program, "run_stages", lambda _, options, *__, **___: seen.update(options))
     assert go(tmp_path, "--dataset", "auto", "--datadir", str(tmp_path / "llff"), *words) == 0
     assert seen["poses"].poses == expected
+    assert (tmp_path / "logs" / "run" / "dataset" / "poses.npz").exists() == (expected == "file")
     assert {seen[name].datadir for name in ("scene", "poses", "evaluation", "stereo")} == {
         str(tmp_path / "logs" / "run" / "dataset")
     }

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.datasets.check_poses import LEAVE_OUT
 from utils.datasets.samples import Sample
 from utils.datasets.source import Finding, Lens, Source
 from utils.geometry import invert_rigid, triangulate
@@ -121,7 +122,7 @@ def check_steps(source: Source, pairs: Sequence[tuple[Sample, Sample]]) -> list[
     scores = {"": share(poses, lambda b: b)}
     scores |= {words: share(poses, reading) for words, reading in POSES.items()}
     scores[INVERSE] = share(invert_rigid(poses), lambda b: b)
-    return _judge("matches between frames", scores, "mend the poses, or leave them out: they can be estimated")
+    return _judge("matches between frames", scores, LEAVE_OUT)
 
 
 def _share(shares: Sequence[float]) -> float:

@@ -14,13 +14,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.datasets.check_poses import LEAVE_OUT
 from utils.datasets.samples import Sample
 from utils.datasets.source import Finding, Lens, Source
 from utils.geometry import invert_rigid
 from utils.types import FloatArray, Side
 
 AGREES = 0.25  # correlation of fine detail above which two images show the same
-CLEARLY = 0.12  # lead of another reading that is no accident
+CLEARLY = 0.2  # lead of another reading that is no accident
 TIE = 0.02
 LEAST_SHARE = 0.15  # of the points that must land in the other image
 POINTS = 20_000
@@ -178,7 +179,7 @@ def check_motion(source: Source, pairs: Sequence[tuple[Sample, Sample]]) -> list
     scores = {"": score(poses, lambda b_from_a: b_from_a)}
     scores |= {words: score(poses, reading) for words, reading in MOTION.items()}
     scores[INVERSE] = score(invert_rigid(poses), lambda b_from_a: b_from_a)
-    return [_judge("frame on frame by depth and poses", scores, "mend the poses, or leave them out")]
+    return [_judge("frame on frame by depth and poses", scores, LEAVE_OUT)]
 
 
 def _mean(values: Sequence[float]) -> float:
