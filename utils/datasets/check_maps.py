@@ -12,6 +12,8 @@ from utils.datasets.samples import Sample
 from utils.datasets.source import Finding, Source
 from utils.types import BoolArray
 
+FloatPair = tuple[float, float]
+
 SMALL_SHARE = 0.4  # of the image that tissue covers in most endoscopic clips at least
 ENOUGH = 0.02  # of the image, below which one side of a mask says nothing about its colours
 GREYER = 0.08  # difference of saturation and redness (0 to 1) that tells tools from tissue
@@ -55,9 +57,6 @@ def _colours(pairs: Sequence[tuple[str, NDArray[np.uint8], BoolArray]]) -> tuple
         looks.append([*colour, float(np.median(values[:, 2])) if enough else np.nan])
     (s_in, r_in, b_in), (s_out, r_out, b_out) = looks
     return (s_in, s_out), (r_in, r_out), (b_in, b_out)
-
-
-FloatPair = tuple[float, float]
 
 
 def _looks(image: NDArray[np.uint8]) -> NDArray[np.float64]:
