@@ -210,7 +210,15 @@ def test_run_uses_a_dataset_on_the_fly(clip: Path, tmp_path: Path, capsys: pytes
     assert go(tmp_path, "--dataset", "llff") == 2
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), "file"), (("--dataset_poses", "False"), "colmap")])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "file"),
+        (("--poses", "file"), "file"),
+        (("--poses", "odometry"), "odometry"),
+        (("--dataset_poses", "False"), "colmap"),
+    ],
+)
 def test_poses_of_the_dataset_are_used_unless_others_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
 ) -> None:
@@ -219,7 +227,9 @@ def test_poses_of_the_dataset_are_used_unless_others_are_wanted(
     monkeypatch.setattr(program, "run_stages", lambda _, options, *__, **___: seen.update(options))
     assert go(tmp_path, "--dataset", "auto", "--datadir", str(tmp_path / "llff"), *words) == 0
     assert seen["poses"].poses == expected
-    assert (tmp_path / "logs" / "run" / "dataset" / "poses.npz").exists() == (expected == "file")
+    poses = tmp_path / "logs" / "run" / "dataset" / "poses.npz"
+    assert seen["poses"].poses_path == (str(poses) if expected == "file" else None)
+    assert poses.exists() == ("--dataset_poses" not in words)
     assert {seen[name].datadir for name in ("scene", "poses", "evaluation", "stereo")} == {
         str(tmp_path / "logs" / "run" / "dataset")
     }

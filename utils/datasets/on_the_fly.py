@@ -69,9 +69,10 @@ def use_dataset(sections: Mapping[str, Any], root: Path) -> dict[str, Any]:
     done = convert(Order(source, target, chosen.dataset, _reader_options(chosen)))
     _say(done.record, done.findings, fresh=done.fresh)
     changed = {name: _moved(section, target) for name, section in sections.items()}
-    if done.record["poses"] and changed["poses"].poses == "colmap":
+    poses = changed["poses"]
+    if done.record["poses"] and poses.poses in ("colmap", "file") and not poses.poses_path:
         log.info("dataset: its own poses are used (--dataset_poses False estimates them)")
-        changed["poses"] = replace(changed["poses"], poses="file", poses_path=str(target / POSES))
+        changed["poses"] = replace(poses, poses="file", poses_path=str(target / POSES))
     return changed
 
 
