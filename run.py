@@ -18,6 +18,7 @@ from sweeps.scenes import Pipeline
 from sweeps.sweep import run_sweep
 from utils.artifacts import read_json
 from utils.browser import show_page
+from utils.datasets.on_the_fly import DatasetOptions, dataset_flags, use_dataset
 from utils.errors import InputError, disk_trouble
 from utils.experiment import ExperimentOptions, open_experiment, require_motion, say_error
 from utils.folder_lock import only_one
@@ -28,8 +29,8 @@ from utils.stages import choose, run_stages, skipped
 
 _MODULES = (scene, matches, poses, stereo, depth, prior, training, rendering, filtering, export, evaluation)
 STAGES = [module.STAGE for module in _MODULES]
-SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions, "sweep": SweepOptions}
-SECTIONS |= {stage.name: stage.options for stage in STAGES}
+SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions, "dataset": DatasetOptions}
+SECTIONS |= {"sweep": SweepOptions} | {stage.name: stage.options for stage in STAGES}
 
 
 def run(options: dict[str, Any], notices: list[str]) -> None:
@@ -39,7 +40,8 @@ def run(options: dict[str, Any], notices: list[str]) -> None:
     with only_one(root, wait=experiment.wait or experiment.sweep_task):
         for notice in notices:
             log.info("%s", notice)
-        prepare(options)
+        ensure_phantom(Path(options["scene"].datadir), options["phantom"])
+        options = use_dataset(options, root)
         require_motion(experiment, Path(options["scene"].datadir) / "l" / options["scene"].image_dir)
         chosen = choose([stage.name for stage in STAGES], experiment.only, experiment.start, experiment.until)
         if "nerf" in chosen:
@@ -52,18 +54,17 @@ def run(options: dict[str, Any], notices: list[str]) -> None:
         print(show_page(root / "evaluation" / PAGE))
 
 
-def prepare(options: Mapping[str, Any]) -> None:
-    """Make the input where the program makes it itself: the embedded example."""
+def prepare(options: Mapping[str, Any]) -> list[str]:
+    """Make the input of a sweep's scene where the program makes it itself; return the flags that name it then."""
     ensure_phantom(Path(options["scene"].datadir), options["phantom"])
+    return dataset_flags(options)
 
 
 def pipeline() -> Pipeline:
     """Return what a sweep has to know about this program."""
     flags = [flag for section in SECTIONS.values() for flag in flags_of(section)]
-    phantom, here = flags_of(PhantomOptions), Path(__file__).resolve()
-    return Pipeline(
-        STAGES, lambda words: parse_options(SECTIONS, RETIRED, words)[0], flags, phantom, prepare, here
-    )
+    fixed, here = [*flags_of(PhantomOptions), *flags_of(DatasetOptions)], Path(__file__).resolve()
+    return Pipeline(STAGES, lambda words: parse_options(SECTIONS, RETIRED, words)[0], flags, fixed, prepare, here)
 
 
 def main(argv: list[str]) -> int:

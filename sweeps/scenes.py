@@ -24,7 +24,7 @@ class Pipeline:
         parse: a command line -> the options of every section; raises InputError.
         flags: the names of all flags.
         fixed: those that cannot be swept, besides the usual ones.
-        prepare: makes the input of a scene where the program makes it itself.
+        prepare: makes the input of a scene where the program makes it itself; returns the flags that name it.
         program: the file that Python runs.
     """
 
@@ -32,7 +32,7 @@ class Pipeline:
     parse: Parse
     flags: Sequence[str]
     fixed: Sequence[str]
-    prepare: Callable[[Mapping[str, Any]], None]
+    prepare: Callable[[Mapping[str, Any]], Sequence[str]]
     program: Path
 
 
@@ -88,6 +88,6 @@ def read_scenes(words: Sequence[str], options: SweepOptions, pipeline: Pipeline)
                 expected="one expname a scene",
                 do="correct expname in the configurations",
             )
-        pipeline.prepare(parsed)
+        mine = (*mine, *pipeline.prepare(parsed))
         scenes.append(Scene(experiment.expname, mine, Path(experiment.basedir)))
     return scenes

@@ -130,7 +130,7 @@ def main(argv: list[str]) -> int:
 
             flags = [flag for section in SECTIONS.values() for flag in flags_of(section)]
             program = Path(os.path.abspath(__file__))
-            return run_sweep(argv, options["sweep"], Pipeline(STAGES, read, flags, (), lambda _: None, program))
+            return run_sweep(argv, options["sweep"], Pipeline(STAGES, read, flags, (), lambda _: (), program))
         experiment = options["experiment"]
         root, _ = open_experiment(experiment)
         with only_one(root, wait=experiment.sweep_task):

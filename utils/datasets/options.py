@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from utils.errors import InputError
+
 
 @dataclass(frozen=True)
 class ReaderOptions:
@@ -13,6 +15,7 @@ class ReaderOptions:
         every: take every n-th frame.
         start: first frame of the dataset's own count, from 0.
         stop: the frame after the last one; None: to the end.
+        poses: whether the dataset's own poses are taken; False leaves them out.
         mask_polarity: what nonzero means in mask files: `tissue`, `tool`, or `auto` for what the layout says.
         depth_scale: mm per unit of stored depth; None: what the layout says.
         baseline_mm: distance between the eyes where the layout does not say it; None: unknown.
@@ -21,6 +24,26 @@ class ReaderOptions:
     every: int = 1
     start: int = 0
     stop: int | None = None
+    poses: bool = True
     mask_polarity: str = "auto"
     depth_scale: float | None = None
     baseline_mm: float | None = None
+
+    def chosen(self, count: int) -> range:
+        """Return which of `count` frames to take, by number. Raises InputError where the choice leaves none."""
+        if self.every < 1 or self.start < 0:
+            raise InputError(
+                "the choice of frames makes no sense",
+                found=f"every {self.every}, start {self.start}",
+                expected="every 1 or more, start 0 or more",
+                do="correct it",
+            )
+        frames = range(count)[self.start : self.stop : self.every]
+        if not frames:
+            raise InputError(
+                "no frame is chosen",
+                found=f"start {self.start}, stop {self.stop}, every {self.every} of {count} frames",
+                expected="a choice that leaves a frame or more",
+                do="correct start and stop: they count the dataset's own frames, from 0",
+            )
+        return frames
