@@ -34,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Lens:
-    """One eye's calibration: intrinsic matrix (3, 3), px, centre of the top-left pixel (0, 0); OpenCV's distortion."""
+    """One eye's calibration: intrinsic matrix (3, 3), px, top-left pixel's centre (0, 0); OpenCV's distortion."""
 
     matrix: FloatArray
     distortion: tuple[float, ...] = ()
@@ -67,6 +67,7 @@ class Source:
         test: names that it holds out; None where it has no split.
         moving_camera: False where the dataset is known to stand still while tissue moves; None where unknown.
         findings: what the reader noticed; a `refuse` among them stops the conversion.
+        truth_mesh: a mesh of the true surface in the poses' world, mm; None where there is none.
     """
 
     kind: str
@@ -81,3 +82,4 @@ class Source:
     test: tuple[str, ...] | None = None
     moving_camera: bool | None = None
     findings: Sequence[Finding] = ()
+    truth_mesh: Path | None = None
