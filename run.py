@@ -14,6 +14,7 @@ from monocular import depth, poses
 from nerf import filtering, rendering, training, warm_up
 from utils.artifacts import read_json
 from utils.browser import show_page
+from utils.datasets.on_the_fly import DatasetOptions, use_dataset
 from utils.errors import InputError, disk_trouble
 from utils.experiment import ExperimentOptions, open_experiment, require_motion, say_error
 from utils.options import parse_options
@@ -23,7 +24,9 @@ from utils.stages import choose, run_stages, skipped
 
 _MODULES = (scene, matches, poses, stereo, depth, prior, training, rendering, filtering, export, evaluation)
 STAGES = [module.STAGE for module in _MODULES]
-SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions} | {s.name: s.options for s in STAGES}
+SECTIONS = {"experiment": ExperimentOptions, "phantom": PhantomOptions, "dataset": DatasetOptions} | {
+    s.name: s.options for s in STAGES
+}
 
 
 def run(options: dict[str, Any], notices: list[str]) -> None:
@@ -32,6 +35,7 @@ def run(options: dict[str, Any], notices: list[str]) -> None:
     root, log = open_experiment(experiment)
     for notice in notices:
         log.info("%s", notice)
+    options = use_dataset(options, root)
     ensure_phantom(Path(options["scene"].datadir), options["phantom"])
     require_motion(experiment, Path(options["scene"].datadir) / "l" / options["scene"].image_dir)
     chosen = choose([stage.name for stage in STAGES], experiment.only, experiment.start, experiment.until)

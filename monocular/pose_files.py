@@ -14,10 +14,9 @@ from utils.artifacts import NO_ARRAYS
 from utils.errors import InputError
 from utils.geometry import FloatArray, nearest_rotation
 from utils.images import without_ending
+from utils.llff_rows import world_from_camera
 from utils.types import Camera, Rig
 
-# LLFF's camera columns are (down, right, back); multiplied on the right they become (right, down, forward).
-OPENCV_FROM_LLFF_COLUMNS = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 _ORTHONORMAL = 0.02  # largest deviation that printed digits explain
 _FOCAL_DIFFERS = 0.02
 
@@ -110,11 +109,7 @@ def _llff_poses(path: Path, rows: FloatArray, names: Sequence[str]) -> FloatArra
             expected=f"({len(names)}, 17): one row an image of l/images, in natural order of the names",
             do="give the file that was made for these images, or take images out",
         )
-    table = rows[:, :15].reshape(-1, 3, 5).astype(float)
-    sfm_from_left = np.tile(np.eye(4), (len(rows), 1, 1))
-    sfm_from_left[:, :3, :3] = table[:, :, :3] @ OPENCV_FROM_LLFF_COLUMNS
-    sfm_from_left[:, :3, 3] = table[:, :, 3]
-    return _checked(path, sfm_from_left, names)
+    return _checked(path, world_from_camera(rows.astype(float)), names)
 
 
 def _compare_focal(height_width_focal: FloatArray, camera: Camera) -> list[str]:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from utils.artifacts import NO_ARRAYS
+from utils.calibration_file import read_matrices
 from utils.errors import InputError
 from utils.geometry import nearest_rotation, rigid
 from utils.types import Camera, FloatArray, Rig, Side
@@ -189,7 +190,7 @@ def _numbers(what: str, values: Any, count: int) -> FloatArray:
 
 def _from_file(path: Path) -> Calibration:
     """Read an OpenCV stereo file: M1 D1 M2 D2 R T image_size, or M1 D1 alone."""
-    values = _read_yaml(path)
+    values = read_matrices(path)
     right = None
     if "M2" in values:
         for key in ("R", "T"):
@@ -206,31 +207,6 @@ def _from_file(path: Path) -> Calibration:
         width, height = _numbers(f"{path}: image_size", values["image_size"], 2)
         size = (round(width), round(height))
     return Calibration(path.name, _eye(path, values, "1"), right, rotation, translation, size)
-
-
-def _read_yaml(path: Path) -> dict[str, FloatArray]:
-    """Return the matrices and lists of numbers of an OpenCV file by key."""
-    values: dict[str, FloatArray] = {}
-    try:
-        storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
-        for key in ("M1", "D1", "M2", "D2", "R", "T", "image_size"):
-            node = storage.getNode(key)
-            if node.empty():
-                continue
-            if node.isSeq():
-                values[key] = np.array([node.at(i).real() for i in range(node.size())], float)
-            elif (matrix := node.mat()) is not None:
-                values[key] = np.asarray(matrix, float)
-        storage.release()
-    except (cv2.error, SystemError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path} cannot be read as an OpenCV calibration",
-            found=reason.split("error: ", 1)[-1][:200],
-            expected="a file written by cv2.FileStorage: it starts with `%YAML:1.0`, then `---`",
-            do="write it with cv2.FileStorage(path, cv2.FILE_STORAGE_WRITE), matrices as !!opencv-matrix",
-        ) from error
-    return values
 
 
 def _lacking(path: Path, key: str, why: str) -> InputError:

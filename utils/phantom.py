@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from utils.calibration_file import write_matrices
 from utils.errors import InputError
 from utils.phantom_mesh import write_truth_mesh
 from utils.phantom_render import Eye, Picture, render
@@ -90,7 +91,9 @@ def make_phantom(folder: Path, options: PhantomOptions) -> None:
     eyes = [_eyes(options, rig, pose) for pose in world_from_left]
     _write_views(partial, options, organ, eyes, exposure)
     write_truth_mesh(partial / "truth_mesh.ply", organ, [eye for pair in eyes for eye in pair])
-    write_calibration(partial / "calib.yaml", rig, options.phantom_width, options.phantom_height)
+    lenses: list[tuple[FloatArray, tuple[float, ...]]] = [(rig.camera_left, ()), (rig.camera_right, ())]
+    size = (options.phantom_width, options.phantom_height)
+    write_matrices(partial / "calib.yaml", lenses, rig.right_from_left, size)
     names = [str(i + 1) for i in range(options.phantom_frames)]
     np.savez(
         partial / "truth_poses.npz",
@@ -186,19 +189,6 @@ def _imwrite(path: Path, image: NDArray[np.integer[Any]], parameters: list[int] 
     """Write an image, or raise."""
     if not cv2.imwrite(str(path), image, parameters or []):
         raise OSError(f"could not write {path}. Is the disk full?")
-
-
-def write_calibration(path: Path, rig: Rig, width: int, height: int) -> None:
-    """Write the rig as an OpenCV stereo file."""
-    storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
-    storage.write("M1", rig.camera_left)
-    storage.write("D1", np.zeros((1, 5)))
-    storage.write("M2", rig.camera_right)
-    storage.write("D2", np.zeros((1, 5)))
-    storage.write("R", rig.right_from_left[:3, :3])
-    storage.write("T", rig.right_from_left[:3, 3:])
-    storage.write("image_size", np.array([[width, height]], np.int32))
-    storage.release()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from export.formats import colmap, llff, neus, pose_npz, run_folder, trajectorie
 from export.formats.outgoing import Outgoing
 from utils.errors import InputError
 from utils.images import without_ending
+from utils.llff_rows import POSES_BOUNDS
 
 
 def _as_named(index: int, name: str) -> str:
@@ -119,7 +120,7 @@ FORMATS: dict[str, Format] = {
         "image names, unit, split",
         llff.losses,
         llff.layout,
-        llff.POSES_BOUNDS,
+        POSES_BOUNDS,
     ),
     "neus": Format(
         "IDR and NeuS, cameras.npz",

@@ -12,10 +12,10 @@ import cv2  # noqa: F401 - before pycolmap: in the other order cv2.imwrite abort
 import numpy as np
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet
-from export.formats.broken import broken
-from export.formats.colmap_files import EXPECTED, HALF_PIXEL, read_model
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import NAME, restore, write_sidecar
+from utils.broken_files import broken
+from utils.colmap_files import EXPECTED, HALF_PIXEL, read_model
 from utils.geometry import invert_rigid
 
 IMAGES = "images/"  # where a dataset keeps what the model names

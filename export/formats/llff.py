@@ -13,17 +13,21 @@ from pathlib import Path
 import numpy as np
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet
-from export.formats.broken import broken, load_arrays
 from export.formats.outgoing import Outgoing, off_centre, one_focal_length
 from export.formats.sidecar import NAME, restore, write_sidecar
 from export.formats.transforms import image_size
+from utils.broken_files import load_arrays
 from utils.images import list_images
-from utils.types import Camera
+from utils.llff_rows import (
+    EXPECTED,
+    OPENCV_FROM_LLFF_AXES,
+    POSES_BOUNDS,
+    read_rows,
+    row_camera,
+    world_from_camera,
+)
 
-POSES_BOUNDS = "poses_bounds.npy"
-OPENCV_FROM_LLFF_AXES = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])  # its own inverse
 _IMAGE_FOLDERS = ("images", "l/images")
-_EXPECTED = "an array of shape (n, 17), one row an image, as LLFF's imgs2poses writes it"
 _SAME_SHAPE = 0.01  # relative difference of aspect ratios that rounding explains
 
 
@@ -31,30 +35,18 @@ def recognises(path: Path) -> bool:
     """Whether a file is an npy of 17 columns, or a folder has `poses_bounds.npy` and is not something else."""
     if path.is_dir():
         return (path / POSES_BOUNDS).is_file()
-    return path.suffix == ".npy" and path.is_file() and load_arrays(path, _EXPECTED)["array"].shape[1:] == (17,)
+    return path.suffix == ".npy" and path.is_file() and load_arrays(path, EXPECTED)["array"].shape[1:] == (17,)
 
 
 def read(path: Path) -> CameraSet:
     """Read the file, or that of a folder; calibration is brought to the size of the images found beside it."""
     file = path / POSES_BOUNDS if path.is_dir() else path
-    rows = load_arrays(file, _EXPECTED).get("array", np.zeros(0))
-    if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows) or rows.dtype.kind not in "fiu":
-        raise broken(file, f"an array of shape {rows.shape}, type {rows.dtype}", _EXPECTED)
-    rows = rows.astype(float)
-    if not np.isfinite(rows).all():
-        wrong = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise broken(file, f"NaN or infinity in row {wrong}", _EXPECTED)
-    if (rows[:, [4, 9, 14]] <= 0).any():
-        raise broken(file, "a height, width or focal length of 0 or below", _EXPECTED)
-    table = rows[:, :15].reshape(-1, 3, 5)
-    world_from_camera = np.tile(np.eye(4), (len(rows), 1, 1))
-    world_from_camera[:, :3, :3] = table[:, :, :3] @ OPENCV_FROM_LLFF_AXES
-    world_from_camera[:, :3, 3] = table[:, :, 3]
+    rows = read_rows(file)
     images, notes = _images(file.parent, len(rows))
     cameras = CameraSet(
         names=tuple(image.name for image in images) or tuple(f"{index:04d}" for index in range(len(rows))),
-        world_from_camera=world_from_camera,
-        cameras=tuple(_camera(*row) for row in table[:, :, 4]),
+        world_from_camera=world_from_camera(rows),
+        cameras=tuple(row_camera(row) for row in rows),
         unit=UNKNOWN_UNIT,
         images=images,
         bounds=rows[:, 15:],
@@ -84,10 +76,6 @@ def write(out: Outgoing, folder: Path) -> None:
 def layout(index: int, name: str) -> str:
     """Return where an image goes: numbered, so that every way of sorting gives the order of the rows."""
     return f"images/{index:04d}_{name.replace('/', '_')}"
-
-
-def _camera(height: float, width: float, focal: float) -> Camera:
-    return Camera(focal, focal, (width - 1) / 2, (height - 1) / 2, round(width), round(height))
 
 
 def _images(folder: Path, count: int) -> tuple[tuple[Path, ...], tuple[str, ...]]:

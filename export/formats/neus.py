@@ -14,10 +14,10 @@ import numpy as np
 from scipy.linalg import rq
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet
-from export.formats.broken import as_floats, broken, load_arrays
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import NAME, restore, write_sidecar
 from export.formats.transforms import image_size
+from utils.broken_files import as_floats, broken, load_arrays
 from utils.geometry import invert_rigid, rigid
 from utils.images import list_images, write_rgb
 from utils.types import Camera, FloatArray

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet, eye_and_frame
-from export.formats.broken import as_floats, broken, load_arrays
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import KEY, as_text, restored
 from utils.artifacts import Array
+from utils.broken_files import as_floats, broken, load_arrays
 from utils.errors import InputError
 from utils.types import ARBITRARY_UNITS, FloatArray
 

@@ -15,9 +15,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet, eye_and_frame
-from export.formats.broken import broken
 from export.formats.outgoing import Outgoing
 from export.formats.sidecar import restore, sidecar_path, write_sidecar
+from utils.broken_files import broken
 from utils.pose_lists import NOT_A_UNIT, text_words
 from utils.types import FloatArray
 

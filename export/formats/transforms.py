@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from export.camera_set import UNKNOWN_UNIT, CameraSet
-from export.formats.broken import broken, load_object, matrices
 from export.formats.sidecar import KEY, NAME, restore, restored
+from utils.broken_files import broken, load_object, matrices
 from utils.errors import InputError
 from utils.types import Camera
 

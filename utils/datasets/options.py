@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from utils.errors import InputError
+
 
 @dataclass(frozen=True)
 class ReaderOptions:
@@ -27,3 +29,22 @@ class ReaderOptions:
     depth_scale: float | None = None
     baseline_mm: float | None = None
     part: str = "auto"
+
+    def chosen(self, count: int) -> range:
+        """Return which of `count` frames to take, by number. Raises InputError where the choice leaves none."""
+        if self.every < 1 or self.start < 0:
+            raise InputError(
+                "the choice of frames makes no sense",
+                found=f"every {self.every}, start {self.start}",
+                expected="every 1 or more, start 0 or more",
+                do="correct it",
+            )
+        frames = range(count)[self.start : self.stop : self.every]
+        if not frames:
+            raise InputError(
+                "no frame is chosen",
+                found=f"start {self.start}, stop {self.stop}, every {self.every} of {count} frames",
+                expected="a choice that leaves a frame or more",
+                do="correct start and stop: they count the dataset's own frames, from 0",
+            )
+        return frames

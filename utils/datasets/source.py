@@ -34,7 +34,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Lens:
-    """One eye's calibration: intrinsic matrix (3, 3), px, top-left pixel's centre (0, 0); OpenCV's distortion."""
+    """One eye: intrinsic matrix (3, 3), px, origin in the centre of the top-left pixel; OpenCV's distortion."""
 
     matrix: FloatArray
     distortion: tuple[float, ...] = ()

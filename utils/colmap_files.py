@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from export.formats.broken import broken
+from utils.broken_files import broken
 from utils.geometry import FloatArray, rigid
 from utils.types import Camera
 
@@ -36,16 +36,22 @@ _MODELS = {
     "RAD_TAN_THIN_PRISM_FISHEYE": 16,
 }
 _ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE")
+_RADIAL, _OPENCV = ("SIMPLE_RADIAL", "RADIAL"), ("OPENCV", "FULL_OPENCV")
 _OBSERVATION_BYTES = 24
 _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
 class ModelCamera:
-    """A camera of a model: the pinhole part of it, and the name of its model where lines are bent."""
+    """A camera of a model: the pinhole part of it, and how it bends lines.
+
+    `bent` is the name of its model where it bends them, `distortion` the same in OpenCV's terms (no term: straight
+    lines), None where OpenCV's pinhole camera has none for it (fisheye lenses).
+    """
 
     pinhole: Camera
     bent: str
+    distortion: tuple[float, ...] | None = ()
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,16 @@ def _camera(name: str, width: int, height: int, parameters: list[float]) -> Mode
     if not np.isfinite(parameters).all() or min(fx, fy, width, height) <= 0:
         raise ValueError(f"an impossible camera: {name} {width} {height} {parameters}")
     bent = name if "FISHEYE" in name or any(distortion) else ""
-    return ModelCamera(Camera(fx, fy, cx - HALF_PIXEL, cy - HALF_PIXEL, width, height), bent)
+    terms = _opencv_terms(name, distortion) if bent else ()
+    return ModelCamera(Camera(fx, fy, cx - HALF_PIXEL, cy - HALF_PIXEL, width, height), bent, terms)
+
+
+def _opencv_terms(name: str, distortion: list[float]) -> tuple[float, ...] | None:
+    """Return a model's distortion as OpenCV orders it: k1 k2 p1 p2, then k3 to k6; None for other models."""
+    if name in _RADIAL:
+        k1, k2 = [*distortion, 0.0][:2]
+        return (k1, k2, 0.0, 0.0)
+    return tuple(distortion) if name in _OPENCV else None
 
 
 def _images_txt(path: Path) -> Iterator[ModelImage]:

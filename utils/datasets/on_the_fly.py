@@ -1,0 +1,100 @@
+"""Use a public dataset in a run: `run.py --dataset KIND --datadir SRC` converts it into the run's folder first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from utils.datasets.conversion import Order, convert
+from utils.datasets.doctor import line
+from utils.datasets.options import ReaderOptions
+from utils.datasets.registry import AUTO, KINDS
+from utils.errors import InputError
+from utils.options import option
+from utils.scene import POSES
+
+log = logging.getLogger("specula")
+
+NONE = "none"
+FOLDER = "dataset"
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """A public dataset as input; the converted folder is kept, and made again where the dataset changed."""
+
+    dataset: str = option(
+        NONE,
+        "layout of --datadir: none (this program's own), auto (told by its files), or a kind; it is converted "
+        "into <basedir>/<expname>/dataset first",
+        choices=(NONE, AUTO, *KINDS),
+    )
+    dataset_every: int = option(1, "take every n-th frame of the dataset")
+    dataset_start: int = option(0, "first frame of the dataset, from 0")
+    dataset_stop: int | None = option(None, "the frame of the dataset after the last one")
+    dataset_poses: bool = option(
+        True, "use the poses that the dataset has, as --poses file would; False: estimate them (--poses)"
+    )
+    mask_polarity: str = option(
+        "auto", "what nonzero means in the dataset's masks", choices=("auto", "tissue", "tool")
+    )
+    depth_scale: float | None = option(None, "mm a unit of the dataset's depth; default: what its layout says")
+    baseline_mm: float | None = option(None, "distance of the eyes where the dataset does not say it")
+
+
+def use_dataset(sections: dict[str, Any], root: Path) -> dict[str, Any]:
+    """Return the options with the converted dataset in place of the public one; as they are without `--dataset`.
+
+    Args:
+        sections: name -> options, `dataset` among them.
+        root: the run's folder.
+
+    Raises:
+        InputError: a dataset that cannot be read, or that the doctor refuses.
+    """
+    chosen: DatasetOptions = sections["dataset"]
+    if chosen.dataset == NONE:
+        return sections
+    source, target = Path(sections["scene"].datadir), root / FOLDER
+    if not sections["scene"].datadir:
+        raise InputError(
+            f"--dataset {chosen.dataset} without --datadir",
+            found="no folder",
+            expected="the dataset's folder",
+            do="give it with --datadir",
+        )
+    done = convert(Order(source, target, chosen.dataset, _reader_options(chosen)))
+    _say(done.record, done.findings, fresh=done.fresh)
+    changed = {name: _moved(section, target) for name, section in sections.items()}
+    if chosen.dataset_poses and done.record["poses"] and changed["poses"].poses == "colmap":
+        log.info("dataset: its own poses are used (--dataset_poses False estimates them)")
+        changed["poses"] = replace(changed["poses"], poses="file", poses_path=str(target / POSES))
+    return changed
+
+
+def _reader_options(chosen: DatasetOptions) -> ReaderOptions:
+    return ReaderOptions(
+        every=chosen.dataset_every,
+        start=chosen.dataset_start,
+        stop=chosen.dataset_stop,
+        mask_polarity=chosen.mask_polarity,
+        depth_scale=chosen.depth_scale,
+        baseline_mm=chosen.baseline_mm,
+    )
+
+
+def _moved(section: Any, target: Path) -> Any:
+    """Return a section that reads the converted folder, where it reads a dataset at all."""
+    if "datadir" not in {field.name for field in fields(section)}:
+        return section
+    return replace(section, datadir=str(target))
+
+
+def _say(record: Mapping[str, Any], findings: list[Any], *, fresh: bool) -> None:
+    what = "converted" if fresh else "converted before, nothing to do"
+    log.info("dataset: %d frames of %s (%s), %s", record["frames"], record["source"], record["kind"], what)
+    for finding in findings:
+        log.log(logging.WARNING if finding.verdict == "warn" else logging.DEBUG, "dataset: %s", line(finding))
