@@ -8,7 +8,7 @@ import threading
 import zlib
 from pathlib import Path
 
-from utils.datasets.frame_choice import number_of, numbered
+from utils.datasets.numbered_files import number_of, numbered
 from utils.errors import InputError
 
 _BROKEN = (tarfile.TarError, EOFError, OSError, gzip.BadGzipFile, zlib.error)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.datasets.c3vd_calibration import find_calibration, read_calibration
+from utils.datasets.carried_depth import check_carried
 from utils.datasets.fisheye import Omnidirectional, PinholeView
-from utils.datasets.frame_choice import chosen_positions, common_size, need_the_same, numbered
+from utils.datasets.numbered_files import common_size, need_the_same, numbered
 from utils.datasets.options import ReaderOptions
-from utils.datasets.pose_check import check_poses
 from utils.datasets.source import DepthMap, Finding, Frame, Lens, Mask, Picture, Source
 from utils.errors import InputError
 from utils.geometry import nearest_rotation, pixel_grid, rigid, unproject
@@ -50,7 +50,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
             do="give the folder of one registered sequence",
         )
     numbers = list(colour)
-    chosen = [numbers[position] for position in chosen_positions(len(numbers), options, folder)]
+    chosen = [numbers[position] for position in options.chosen(len(numbers))]
     if depth:
         need_the_same(colour, {number: depth[number] for number in numbers if number in depth}, "depth map")
     size = common_size(path for number in chosen for path in (colour[number], *_of(depth, number)))
@@ -70,7 +70,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     findings = [*_about_lens(model, size, calibration_file), *_about_depth(bool(depth)), *findings]
     if depth:
         points = partial(_points, frames=dict(zip(chosen, frames, strict=True)), lens=lens)
-        findings += check_poses(chosen, poses, lens, points, unpacked=True)
+        findings += check_carried(chosen, poses, lens, points, unpacked=True)
     mesh = next((folder / name for name in _MESHES if (folder / name).exists()), None)
     if mesh:
         findings.append(Finding("ok", "mesh", f"{mesh.name}: the true surface, in the poses' world, mm"))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.geometry import pixel_grid
-from utils.types import FloatArray
+from utils.types import BoolArray, FloatArray
 
 _EDGE = 0.02  # of the depth: where neighbours differ by more, the nearest one is taken instead of their mean
 
 
 @dataclass(frozen=True)
 class Omnidirectional:
-    """A pixel p sees along (u, v, a0 + a2 r^2 + a3 r^3 + a4 r^4), with r = |(u, v)| and [c e; d 1] (u, v) = p - centre.
+    """Pixel p sees along (u, v, a0 + a2 r^2 + a3 r^3 + a4 r^4), r = |(u, v)|, where [c e; d 1] (u, v) = p - centre.
 
     Scaramuzza, Martinelli, Siegwart, IROS 2006, equations 2 to 6; pixels are (column, row), the centre of the
     top-left one (0, 0). The stretch is read as C3VD's renderer reads it (glm::mat2(c, d, e, 1), column by column).
@@ -48,7 +49,7 @@ class Omnidirectional:
         return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
     def pixels(self, slopes: FloatArray) -> FloatArray:
-        """Return the pixels (..., 2) that see along (x, y, 1), `slopes` (..., 2) = (x, y); NaN beyond the image."""
+        """Return the pixels (..., 2) that see along (x, y, 1), for `slopes` (..., 2) = (x, y); NaN: none does."""
         steep = np.linalg.norm(slopes, axis=-1)
         table = self._radii
         slope_of = table / self._height(table)
@@ -88,32 +89,29 @@ class PinholeView:
         return np.array([[self.lens.a0, 0.0, self.lens.cx], [0.0, self.lens.a0, self.lens.cy], [0.0, 0.0, 1.0]])
 
     @cached_property
-    def _map(self) -> NDArray[np.float32]:
-        """(h, w, 2): where each pinhole pixel lies in the stored image; far outside where it has no place."""
+    def _map(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(h, w) columns and rows of the stored image, for each pinhole pixel; far outside where it has none."""
         pixels = pixel_grid(self.lens.width, self.lens.height)
-        slopes = (pixels - self.matrix[:2, 2]) / self.lens.a0
-        return np.nan_to_num(self.lens.pixels(slopes), nan=-1e4).astype(np.float32)
+        stored = self.lens.pixels((pixels - self.matrix[:2, 2]) / self.lens.a0)
+        stored = np.nan_to_num(stored, nan=-1e4).astype(np.float32)
+        return np.ascontiguousarray(stored[..., 0]), np.ascontiguousarray(stored[..., 1])
 
     def colour(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the (h, w, 3) image as the pinhole camera sees it; black beyond the stored one."""
-        return np.asarray(
-            cv2.remap(image, self._map, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT), np.uint8
-        )
+        return np.asarray(self._seen(image, cv2.INTER_CUBIC), np.uint8)
 
-    def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def mask(self, mask: BoolArray) -> BoolArray:
         """Return a mask (h, w) as the pinhole camera sees it; false beyond the stored one."""
-        carried = cv2.remap(
-            mask.astype(np.uint8), self._map, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT
-        )
-        return np.asarray(carried) > 0
+        return self._seen(mask.astype(np.uint8), cv2.INTER_NEAREST) > 0
 
     def depth(self, depth_mm: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return z-depth (h, w) as the pinhole camera sees it: z does not change, for both look the same way.
 
         Between stored pixels it is interpolated on a surface and taken from the nearest pixel across an edge.
         """
-        border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": float("nan")}
-        nearest = np.asarray(cv2.remap(depth_mm, self._map, None, cv2.INTER_NEAREST, **border))
-        smooth = np.asarray(cv2.remap(depth_mm, self._map, None, cv2.INTER_LINEAR, **border))
+        nearest, smooth = (self._seen(depth_mm, how, np.nan) for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR))
         on_surface = np.abs(smooth - nearest) < _EDGE * nearest
         return np.where(on_surface, smooth, nearest).astype(np.float32)
+
+    def _seen(self, values: NDArray[Any], how: int, outside: float = 0.0) -> NDArray[Any]:
+        return np.asarray(cv2.remap(values, *self._map, how, borderMode=cv2.BORDER_CONSTANT, borderValue=outside))

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.datasets.frame_choice import chosen_positions, common_size, need_the_same, number_of, numbered
 from utils.datasets.hamlyn_baseline import check_baseline
+from utils.datasets.numbered_files import common_size, need_the_same, number_of, numbered
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import DepthMap, Finding, Frame, Lens, Source
 from utils.errors import InputError
@@ -52,7 +52,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     if images["right"]:
         need_the_same(images["left"], images["right"], "image of the other eye")
     numbers = list(images["left"])
-    chosen = [numbers[position] for position in chosen_positions(len(numbers), options, folder)]
+    chosen = [numbers[position] for position in options.chosen(len(numbers))]
     size = common_size(images[side][number] for side in sides for number in chosen)
     matrix = _intrinsics(home)
     findings = [

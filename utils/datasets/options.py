@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from utils.errors import InputError
 
+PARTS = ("auto", "keyframe", "video")
+
 
 @dataclass(frozen=True)
 class ReaderOptions:

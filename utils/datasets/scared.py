@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.datasets.archives import NumberedFiles
-from utils.datasets.frame_choice import chosen_positions, common_size, need_the_same, numbered
+from utils.datasets.carried_depth import check_carried
+from utils.datasets.numbered_files import common_size, need_the_same, numbered
 from utils.datasets.options import ReaderOptions
 from utils.datasets.point_maps import read_points
-from utils.datasets.pose_check import check_poses
 from utils.datasets.scared_calibration import (
     FrameData,
     StereoCalibration,
@@ -46,8 +46,6 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     Raises:
         InputError: a part is missing, damaged, or does not fit the others.
     """
-    if options.part not in ("auto", "keyframe", "video"):
-        raise InputError("--part", found=options.part, expected="auto, keyframe or video", do="correct the word")
     calibration = read_calibration(folder / CALIBRATION)
     pair = _pair(folder)
     images = None if options.part == "keyframe" else _images(folder)
@@ -135,7 +133,7 @@ def _read_video(
     shared = [number for number in images.numbers if number in data]
     if not shared:
         raise _no_poses(folder)
-    chosen = [shared[position] for position in chosen_positions(len(shared), options, folder)]
+    chosen = [shared[position] for position in options.chosen(len(shared))]
     size = images.size(chosen)
     poses, findings = world_from_left([data[number] for number in chosen])
     findings = [
@@ -150,7 +148,7 @@ def _read_video(
     findings += about_depth
     if "left" in sides:
         lens = calibration.lenses["left"]
-        findings += check_poses(chosen, poses, lens, partial(scene.points, side="left"), files.unpacked)
+        findings += check_carried(chosen, poses, lens, partial(scene.points, side="left"), files.unpacked)
     return Source(
         kind="scared",
         folder=folder,

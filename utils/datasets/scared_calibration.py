@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from utils.calibration_file import read_matrices
 from utils.datasets.source import Finding, Lens
 from utils.errors import InputError
 from utils.geometry import invert_rigid, nearest_rotation, rigid
@@ -54,16 +55,11 @@ def read_calibration(path: Path) -> StereoCalibration:
 def _matrices(path: Path) -> dict[str, FloatArray]:
     if not path.exists():
         raise _refusal(path, "no such file")
-    try:
-        storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
-        read = {key: storage.getNode(key).mat() for key in ("M1", "D1", "M2", "D2", "R", "T")}
-        storage.release()
-    except (cv2.error, SystemError) as error:
-        raise _refusal(path, " ".join(str(error).split())[:120]) from error
-    missing = [key for key, value in read.items() if value is None or not np.isfinite(value).all()]
-    if missing:
-        raise _refusal(path, f"no {', '.join(missing)}")
-    return {key: np.asarray(value, float) for key, value in read.items()}
+    values = read_matrices(path)
+    missing = [key for key in ("M1", "D1", "M2", "D2", "R", "T") if key not in values or not values[key].size]
+    if missing or not all(np.isfinite(value).all() for value in values.values()):
+        raise _refusal(path, f"no {', '.join(missing)}" if missing else "numbers that are not finite")
+    return values
 
 
 def _refusal(path: Path, found: str) -> InputError:

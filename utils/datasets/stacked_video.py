@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.datasets.frame_choice import common_size
+from utils.datasets.numbered_files import common_size
 from utils.datasets.source import Picture
 from utils.errors import InputError
 from utils.types import Side

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from utils.datasets.frame_choice import chosen_positions, need_the_same, numbered
+from utils.datasets.numbered_files import need_the_same, numbered
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import Finding, Frame, Mask, Source
 from utils.datasets.stacked_video import StackedVideo, StereoImages, UnpackedPairs
@@ -45,7 +45,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     images = _images(folder)
     unpacked = isinstance(images, UnpackedPairs)
     numbers = images.numbers
-    chosen = [numbers[position] for position in chosen_positions(len(numbers), options, folder)]
+    chosen = [numbers[position] for position in options.chosen(len(numbers))]
     size = images.size(chosen)
     calibration = _fitted(calibration, size, folder, unpacked)
     positions = [number - 1 for number in chosen] if unpacked else chosen

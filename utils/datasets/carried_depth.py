@@ -1,4 +1,4 @@
-"""Whether camera poses carry one frame's depth, as points, onto that of another: tells inverted poses."""
+"""Carry one frame's depth onto another's by their poses: whether the two agree, and poses are not inverted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REACH = 24  # frames looked at in a compressed archive, which is read from its 
 _LEAST_MM = 1.0  # motion below which the direction of a pose cannot be told
 
 
-def check_poses(
+def check_carried(
     numbers: list[int],
     world_from_left: FloatArray,
     lens: Lens,

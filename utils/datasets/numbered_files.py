@@ -1,4 +1,4 @@
-"""Which frames of a dataset a conversion takes, and whether their files fit together."""
+"""Files by the number in their name, and whether two sets of them and their sizes fit together."""
 
 from __future__ import annotations
 
@@ -8,25 +8,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from utils.datasets.options import ReaderOptions
 from utils.errors import InputError
-
-
-def chosen_positions(count: int, options: ReaderOptions, where: Path) -> range:
-    """Return the positions, counted from 0, that `start`, `stop` and `every` take of `count` frames.
-
-    Raises:
-        InputError: none is left, or the options mean nothing.
-    """
-    stop = count if options.stop is None else min(options.stop, count)
-    if options.every < 1 or options.start < 0 or options.start >= stop:
-        raise InputError(
-            f"{where}: no frame is left to take",
-            found=f"{count} frames, --start {options.start} --stop {options.stop} --every {options.every}",
-            expected="0 <= start < stop, start below the number of frames, every at least 1",
-            do="correct the numbers; positions count from 0",
-        )
-    return range(options.start, stop, options.every)
 
 
 def number_of(name: str) -> int | None:
