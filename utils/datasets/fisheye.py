@@ -18,7 +18,7 @@ _EDGE = 0.02  # of the depth: where neighbours differ by more, the nearest one i
 
 @dataclass(frozen=True)
 class Omnidirectional:
-    """Pixel p sees along (u, v, a0 + a2 r^2 + a3 r^3 + a4 r^4), r = |(u, v)|, where [c e; d 1] (u, v) = p - centre.
+    """Pixel p sees along (u, v, a0 + a2 r^2 + a3 r^3 + a4 r^4), r = |(u, v)|, [c e; d 1] (u, v) = p - centre.
 
     Scaramuzza, Martinelli, Siegwart, IROS 2006, equations 2 to 6; pixels are (column, row), the centre of the
     top-left one (0, 0). The stretch is read as C3VD's renderer reads it (glm::mat2(c, d, e, 1), column by column).

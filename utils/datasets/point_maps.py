@@ -14,7 +14,7 @@ from utils.errors import InputError
 from utils.geometry import pixel_grid
 from utils.types import FloatArray
 
-FINE_PX, USABLE_PX = 1.5, 4.0  # median distance of a point to its pixel; rounding to pixels alone gives 0.4
+ROUNDED_PX, FINE_PX, USABLE_PX = 0.6, 1.5, 4.0  # median distance to the own pixel; rounding alone gives 0.4
 _SAMPLES = 4000
 
 
@@ -95,28 +95,20 @@ def judge_landing(found: Landing | None, subject: str) -> Finding:
     """Say what a map's points say about the calibration and about how the file was written."""
     if found is None:
         return Finding("warn", subject, "no point of the map is known", "choose frames with depth")
-    reading = f"the points fall {found.distorted:.2f} px (median) from the pixels they are stored at"
+    words = f"the points fall {found.distorted:.2f} px (median) from the pixels they are stored at"
+    other, way = min((found.turned, "turned"), (found.undistorted, "undistorted"), (found.rectified, "rectified"))
+    if found.distorted > ROUNDED_PX and other <= FINE_PX and other < found.distorted / 2:
+        if way == "turned":
+            words = f"the channels are z, y, x: so read, the points fall {other:.2f} px from their pixels"
+            do = "the file was written by OpenCV, which turns channels round: get the publisher's file"
+        else:
+            words += f", and {other:.2f} px in the {way} image: it is not a map of the stored images"
+            do = "use the maps that came with the dataset, not ones made by another tool"
+        return Finding("refuse", subject, words, do)
     if found.distorted <= FINE_PX:
-        return Finding("ok", subject, f"{reading}; z median {found.z_mm:.1f} mm")
-    if found.turned <= FINE_PX:
-        return Finding(
-            "refuse",
-            subject,
-            f"the channels are z, y, x: so read they fall {found.turned:.2f} px from their pixels, as x, y, z "
-            f"{found.distorted:.0f} px",
-            "the file was written by OpenCV, which turns channels round: get the publisher's file",
-        )
-    for value, words in ((found.undistorted, "undistorted"), (found.rectified, "rectified")):
-        if value <= FINE_PX:
-            return Finding(
-                "refuse",
-                subject,
-                f"{reading}, and {value:.2f} px in the {words} image: it is not a map of the stored images",
-                "use the maps that came with the dataset, not ones made by another tool",
-            )
-    verdict = "warn" if found.distorted <= USABLE_PX else "refuse"
+        return Finding("ok", subject, f"{words}; z median {found.z_mm:.1f} mm")
     do = "images, map or calibration of another sequence? compare with the publisher's files"
-    return Finding("warn" if verdict == "warn" else "refuse", subject, reading, do)
+    return Finding("warn" if found.distorted <= USABLE_PX else "refuse", subject, words, do)
 
 
 def read_points(path: Path) -> NDArray[np.float32]:

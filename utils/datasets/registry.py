@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "colmap": Kind(colmap, "images (or images/left, images/right) and sparse/0 with a COLMAP model"),
     "scared": Kind(scared, "a keyframe: endoscope_calibration.yaml with Left_Image.png or data/rgb.mp4"),
     "hamlyn": Kind(
-        hamlyn, "image01, image02, depth01 (16-bit PNG, mm); intrinsics.txt, here or in calibration/NN"
+        hamlyn, "image01, image02, depth01 (PNG, mm); intrinsics.txt here or in calibration/NN"
     ),
     "stereomis": Kind(stereomis, "StereoCalibration.ini with one mp4 (left above right) or video_frames"),
     "c3vd": Kind(c3vd, "0000_color.png (or rgb/), 0000_depth.tiff and pose.txt"),

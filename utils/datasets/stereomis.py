@@ -47,6 +47,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     numbers = images.numbers
     chosen = [numbers[position] for position in options.chosen(len(numbers))]
     size = images.size(chosen)
+    left_from_seen = calibration.left_from_rectified if unpacked else np.eye(4)
     calibration = _fitted(calibration, size, folder, unpacked)
     positions = [number - 1 for number in chosen] if unpacked else chosen
     masks = numbered((folder / "masks").glob("*l.png"))
@@ -70,7 +71,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         image_size=size,
         lenses=dict(calibration.lenses),
         right_from_left=calibration.right_from_left,
-        world_from_left=poses,
+        world_from_left=None if poses is None else poses @ left_from_seen,
         metric=True,
         moving_camera=_moves(poses),
         findings=tuple(findings),

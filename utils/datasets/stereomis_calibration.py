@@ -33,6 +33,12 @@ class Calibration:
         shift = np.array([projections[1][0, 3] / projections[1][0, 0], 0.0, 0.0])
         return Calibration(lenses, rigid(np.eye(3), shift), self.size)
 
+    @property
+    def left_from_rectified(self) -> FloatArray:
+        """(4, 4) from the rectified left camera to the stored one: a rotation."""
+        rotations, _ = self._rectification()
+        return rigid(rotations[0].T, np.zeros(3))
+
     def resized(self, size: tuple[int, int]) -> Calibration:
         """Return the calibration of images resized to (width, height): c' = s (c + 1/2) - 1/2."""
         scale = np.array([size[0] / self.size[0], size[1] / self.size[1]])
