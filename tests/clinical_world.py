@@ -5,15 +5,18 @@ Lenses are inverted here by other means than the readers use, and the texture te
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from utils.datasets.samples import decode
 from utils.datasets.source import Source
+from utils.errors import InputError
 from utils.geometry import invert_rigid, pixel_grid, rigid, transform
 from utils.types import FloatArray, Side
 
@@ -23,7 +26,7 @@ TOOL_X_MM = 6.0  # what lies to the right of it counts as an instrument
 
 
 def texture(points_world: FloatArray) -> FloatArray:
-    """Return the colour (..., 3), 0 to 255, of points of the plane: waves of 7 to 19 mm, different in each channel."""
+    """Return the colour (..., 3), 0 to 255, of points of the plane: waves of 7 to 19 mm, other ones a channel."""
     x, y = points_world[..., 0], points_world[..., 1]
     waves = [
         np.sin(2 * np.pi * x / 9.0) + np.cos(2 * np.pi * y / 13.0),
@@ -35,7 +38,7 @@ def texture(points_world: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a camera saw: (h, w, 3) RGB, z-depth mm, points in its own frame, and whether each is the instrument."""
+    """What a camera saw: (h, w, 3) RGB, z-depth in mm, points in its own frame, what is the instrument."""
 
     image: NDArray[np.uint8]
     depth_mm: FloatArray
@@ -80,7 +83,9 @@ PATH = [pose((0, 0, 0), (0, 0, 0)), pose((1, -2, 1.5), (1.5, -1, 0.5)), pose((-2
         pose((3, 5, 8), (-5, 3, 4))]  # fmt: skip
 
 
-def write_video(path: Path, pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], *, in_rows: bool = True) -> None:
+def write_video(
+    path: Path, pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]], *, in_rows: bool = True
+) -> None:
     """Write a lossless video of both eyes, the left above the right or left of it."""
     frames = [np.concatenate(pair, axis=0 if in_rows else 1) for pair in pairs]
     height, width = frames[0].shape[:2]
@@ -91,6 +96,23 @@ def write_video(path: Path, pairs: list[tuple[NDArray[np.uint8], NDArray[np.uint
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     writer.release()
     lossless.replace(path)
+
+
+def decode_everything(source: Source) -> None:
+    """Decode all images, masks and depth maps of a source, as a conversion does."""
+    for frame in source.frames:
+        for picture in frame.images.values():
+            decode(picture)
+        for read in (*frame.tissue.values(), *frame.depth_mm.values()):
+            read()
+
+
+def assert_refused(reading: Callable[[], Source], words: str) -> None:
+    """Check that reading, or decoding what was read, is refused with all that a user needs, and these words."""
+    with pytest.raises(InputError) as caught:
+        decode_everything(reading())
+    assert words in str(caught.value)
+    assert all((caught.value.what, caught.value.found, caught.value.expected, caught.value.do))
 
 
 @dataclass(frozen=True)

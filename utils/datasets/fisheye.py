@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from utils.geometry import pixel_grid
 from utils.types import BoolArray, FloatArray
 
-_EDGE = 0.02  # of the depth: where neighbours differ by more, the nearest one is taken instead of their mean
+_BEND = 0.02  # of 1/z: how far it may differ from its neighbours' mean on one surface (0 on a plane)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,16 @@ class PinholeView:
         Between stored pixels it is interpolated on a surface and taken from the nearest pixel across an edge.
         """
         nearest, smooth = (self._seen(depth_mm, how, np.nan) for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR))
-        on_surface = np.abs(smooth - nearest) < _EDGE * nearest
-        return np.where(on_surface, smooth, nearest).astype(np.float32)
+        return np.where(self.mask(_edges(depth_mm)), nearest, smooth).astype(np.float32)
 
     def _seen(self, values: NDArray[Any], how: int, outside: float = 0.0) -> NDArray[Any]:
         return np.asarray(cv2.remap(values, *self._map, how, borderMode=cv2.BORDER_CONSTANT, borderValue=outside))
+
+
+def _edges(depth_mm: NDArray[np.float32]) -> BoolArray:
+    """Return (h, w): the surface breaks off or bends sharply beside this pixel, or is unknown there."""
+    near = 1 / depth_mm
+    edge = np.zeros(depth_mm.shape, bool)
+    edge[:, 1:-1] |= ~(np.abs(near[:, :-2] - 2 * near[:, 1:-1] + near[:, 2:]) < 2 * _BEND * near[:, 1:-1])
+    edge[1:-1] |= ~(np.abs(near[:-2] - 2 * near[1:-1] + near[2:]) < 2 * _BEND * near[1:-1])
+    return edge

@@ -147,7 +147,7 @@ def _poses(path: Path, positions: list[int]) -> tuple[FloatArray | None, list[Fi
     steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=-1) if len(poses) > 1 else np.zeros(0)
     per_frame = steps / np.maximum(np.diff(positions), 1)
     if (per_frame > 5).any():
-        where = int(np.flatnonzero(per_frame > 5)[0])
+        where = int(np.nanargmax(per_frame))
         words = f"they jump by {steps[where]:.0f} mm after frame {positions[where] + 1:06d}: a break in the record"
         findings.append(Finding("warn", "camera poses", words, "cut the clip there"))
     return poses, findings
