@@ -96,9 +96,8 @@ def agreement(view: View, other: View, other_from_view: FloatArray) -> float:
     if not ahead.any():
         return -1.0
     terms = np.array(other.lens.distortion) if other.lens.distortion else None
-    landed: Any = cv2.projectPoints(moved[ahead][:, None], np.zeros(3), np.zeros(3), other.lens.matrix, terms)[0][
-        :, 0
-    ]
+    still, matrix = np.zeros(3), other.lens.matrix
+    landed: Any = cv2.projectPoints(moved[ahead][:, None], still, still, matrix, terms)[0][:, 0]
     inside = ((landed >= 0) & (landed <= [width - 1, height - 1])).all(axis=1)
     if inside.sum() < LEAST_SHARE * len(view.points):
         return -1.0

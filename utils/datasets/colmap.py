@@ -12,7 +12,7 @@ from utils.colmap_files import ModelCamera, ModelImage, read_model
 from utils.datasets.files import image_size, name_frames
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import Finding, Frame, Lens, Source
-from utils.datasets.splits import read_lists
+from utils.datasets.splits import Names, read_lists
 from utils.errors import InputError
 from utils.geometry import FloatArray, invert_rigid, nearest_rotation, rigid, rotation_angle_degrees
 from utils.images import IMAGE_ENDINGS, natural_key
@@ -76,7 +76,8 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         words = f"{len(missing)} of {len(names)} images are not in the model: {', '.join(missing[:5])}"
         findings.append(Finding("warn", "poses", words))
     chosen = list(options.chosen(len(names)))
-    train, test = read_lists(folder, [names[index] for index in chosen])
+    listed = [names[index] for index in chosen]
+    train, test = _recorded_splits(folder, model, listed) or read_lists(folder, listed)
     return Source(
         kind=KIND,
         folder=folder,
@@ -185,9 +186,27 @@ def _rig(stand: Mapping[Side, FloatArray], findings: list[Finding]) -> FloatArra
     return mean
 
 
+def _record(folder: Path, model: Path) -> Path | None:
+    return next((path / RECORD for path in (folder, model) if (path / RECORD).is_file()), None)
+
+
+def _recorded_splits(folder: Path, model: Path, names: Sequence[str]) -> tuple[Names | None, Names | None] | None:
+    """Return the splits that our own record beside the model keeps; None where it keeps none."""
+    place = _record(folder, model)
+    try:
+        record = json.loads(place.read_text()) if place else {}
+        splits = {Path(name).stem: split for name, split in zip(record["names"], record["splits"], strict=True)}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not set(splits.values()) & {"train", "test"}:
+        return None
+    train, test = (tuple(name for name in names if splits.get(name) == split) for split in ("train", "test"))
+    return train, test
+
+
 def _unit(folder: Path, model: Path, findings: list[Finding]) -> float | None:
     """Return mm a unit of the model, where our own record beside it says so; None: unknown."""
-    place = next((path / RECORD for path in (folder, model) if (path / RECORD).is_file()), None)
+    place = _record(folder, model)
     if place is None:
         findings.append(Finding("ok", "scale", "a COLMAP model has none of its own"))
         return None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from utils.datasets.check_files import check_frames, check_sizes
 from utils.datasets.check_maps import check_depth, check_masks
+from utils.datasets.check_matches import check_eyes, check_steps
 from utils.datasets.check_poses import check_poses
 from utils.datasets.check_rig import check_rig
 from utils.datasets.check_warp import STEPS, check_motion, check_stereo
@@ -32,16 +33,18 @@ def examine(source: Source, options: ReaderOptions) -> list[Finding]:
     with_depth = take_samples(source, lambda frame: bool(frame.depth_mm))
     findings += check_masks(with_masks, options)
     findings += check_depth(source, with_depth)
+    findings += check_eyes(source, samples[:3])
     findings += check_stereo(source, with_depth)
     findings += check_poses(source, with_depth)
     if not refusals(findings):
-        findings += check_motion(source, _with_later(source, with_depth[:: max(1, len(with_depth) // 3)]))
+        findings += check_motion(source, _with_later(source, with_depth))
+        findings += check_steps(source, _with_later(source, samples), STEPS)
     return findings
 
 
 def _with_later(source: Source, samples: Sequence[Sample]) -> dict[int, Sample]:
-    """Return samples by number, and the frames at the steps after them."""
-    last = len(source.frames) - 1
+    """Return three of the samples by number, and the frames at the steps after them."""
+    samples, last = samples[:: max(1, len(samples) // 3)][:3], len(source.frames) - 1
     wanted = {sample.index + step for sample in samples for step in (0, *STEPS) if sample.index + step <= last}
     known = {sample.index: sample for sample in samples}
     return {index: known.get(index) or Sample(index, source.frames[index]) for index in sorted(wanted)}

@@ -7,19 +7,21 @@ from pathlib import Path
 import numpy as np
 
 from utils.datasets import endonerf
+from utils.datasets.check_matches import CLEARLY, EXPLAINED, explained, match
 from utils.datasets.files import image_size, list_files, name_frames
 from utils.datasets.options import ReaderOptions
+from utils.datasets.samples import spread
 from utils.datasets.source import Finding, Frame, Lens, Source
 from utils.datasets.splits import read_lists
 from utils.errors import InputError
-from utils.images import IMAGE_ENDINGS
+from utils.geometry import invert_rigid
+from utils.images import IMAGE_ENDINGS, read_rgb
 from utils.llff_rows import POSES_BOUNDS, read_rows, row_camera, world_from_camera
 from utils.types import Camera, FloatArray
 
 KIND = "llff"
 FOLDERS = ("images", "l/images", "images_2", "images_4", "images_8")
 _SAME_SHAPE = 0.01  # relative difference of aspect ratios that rounding explains
-_SHORTER = 0.8  # a path that is shorter by this shows which order the rows have
 _MOVES = 1e-6
 
 
@@ -50,7 +52,8 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         )
     size = image_size(next(iter(images.values())))
     camera, findings = _camera(rows, size)
-    order, said = _order(list(images.values()), rows)
+    lens = Lens(camera.matrix)
+    order, said = _order(list(images.values()), rows, lens)
     poses = world_from_camera(rows)[order]
     chosen = list(options.chosen(len(images)))
     names = [list(images)[index] for index in chosen]
@@ -61,7 +64,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         folder=folder,
         frames=tuple(Frame(name, {"left": images[name]}) for name in names),
         image_size=size,
-        lenses={"left": Lens(camera.matrix)},
+        lenses={"left": lens},
         world_from_left=poses[chosen],
         metric=False,
         train=train,
@@ -88,27 +91,39 @@ def _camera(rows: FloatArray, size: tuple[int, int]) -> tuple[Camera, list[Findi
     return camera.resized(*size), [*findings, Finding("ok", "image size", f"{said}: the focal length is scaled")]
 
 
-def _order(files: list[Path], rows: FloatArray) -> tuple[list[int], list[Finding]]:
+def _order(files: list[Path], rows: FloatArray, lens: Lens) -> tuple[list[int], list[Finding]]:
     """Return which row belongs to which image (in natural order), and why.
 
     imgs2poses sorts names letter by letter (1, 10, 11, ..., 2); files that were numbered later may follow the
-    numbers. Photographers walk: the right order is the one in which the way from image to image is shorter.
+    numbers. The images tell: under the right order their matches lie where the poses put them.
     """
     natural = list(range(len(files)))
     letters = sorted(natural, key=lambda index: files[index].name)
     if letters == natural:
         return natural, []
-    by_letters = [letters.index(index) for index in natural]
-    place = rows[:, :15].reshape(-1, 3, 5)[:, :, 3]
-    ways = [float(np.linalg.norm(np.diff(place[order], axis=0), axis=1).sum()) for order in (natural, by_letters)]
-    found = f"the way through the cameras is {ways[0]:.4g} long by number, {ways[1]:.4g} by letter"
-    if ways[0] < _SHORTER * ways[1]:
-        return natural, [Finding("ok", "order of rows", f"{found}: rows follow the numbers (1, 2, ..., 10)")]
-    if ways[1] < _SHORTER * ways[0]:
-        return by_letters, [Finding("ok", "order of rows", f"{found}: rows follow the letters (1, 10, ..., 2)")]
-    words = f"{found}: it does not tell; rows are taken by letter, as imgs2poses writes them"
+    by_letter = [letters.index(index) for index in natural]
+    poses = world_from_camera(rows)
+    shares = [_explained(files, poses[order], lens, spread(len(files) - 1, 5)) for order in (natural, by_letter)]
+    found = f"{shares[0]:.0%} of the matches fit if rows follow the numbers (1, 2, ..., 10), "
+    found += f"{shares[1]:.0%} if they follow the letters (1, 10, ..., 2)"
+    if max(shares) > EXPLAINED and abs(shares[0] - shares[1]) > CLEARLY:
+        numbers = shares[0] > shares[1]
+        words = f"{found}: by {'number' if numbers else 'letter'}"
+        return natural if numbers else by_letter, [Finding("ok", "order of rows", words)]
+    words = f"{found}: that does not tell; by letter, as imgs2poses writes them"
     do = "give the files names of equal length, such as 001.jpg, in the order of the rows"
-    return by_letters, [Finding("warn", "order of rows", words, do)]
+    return by_letter, [Finding("warn", "order of rows", words, do)]
+
+
+def _explained(files: list[Path], world_from_camera: FloatArray, lens: Lens, places: list[int]) -> float:
+    """Return the mean share of matches that poses explain, of some images with the next one; 0 for too few."""
+    shares = []
+    for index in places:
+        next_from_this = invert_rigid(world_from_camera[index + 1]) @ world_from_camera[index]
+        matches = match(read_rgb(files[index]), read_rgb(files[index + 1]))
+        shares.append(explained(matches, lens, lens, next_from_this))
+    known = [share for share in shares if np.isfinite(share)]
+    return float(np.mean(known)) if known else 0.0
 
 
 def _bounds(rows: FloatArray) -> Finding:
