@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from evaluation.mesh_truth import read_true_poses
+from evaluation.surfaces import read_mesh
 from tests.clinical_world import NORMAL, OFFSET_MM, PATH, Seen, assert_refused, look, misses
 from utils.datasets import c3vd
+from utils.datasets.conversion import Order, convert
 from utils.datasets.fisheye import Omnidirectional, PinholeView
 from utils.datasets.options import ReaderOptions
 from utils.datasets.samples import decode
 from utils.datasets.source import Source
+from utils.errors import InputError
 from utils.geometry import directions, invert_rigid, pixel_grid
 from utils.images import write_rgb
 from utils.types import FloatArray
@@ -159,11 +163,24 @@ def test_the_second_versions_folders_are_read_too(folder: Path) -> None:
         (folder / "depth").mkdir(exist_ok=True)
         (folder / f"{index}_color.png").rename(folder / "rgb" / f"{index:04d}.png")
         (folder / f"{index:04d}_depth.tiff").rename(folder / "depth" / f"{index:04d}_depth.tiff")
-    (folder / "coverage_mesh.obj").write_text("v 0 0 0\n")
     assert c3vd.looks_like(folder)
-    source = c3vd.read(folder, ReaderOptions())
-    assert misses(source, 3, "left").colour <= 2.0
-    assert source.truth_mesh == folder / "coverage_mesh.obj"
+    assert misses(c3vd.read(folder, ReaderOptions()), 3, "left").colour <= 2.0
+
+
+def test_the_coverage_mesh_is_handed_on_as_the_true_surface(folder: Path, tmp_path: Path) -> None:
+    # As the renderer writes it: coverage as texture vertices, faces that name them.
+    text = "v 0 0 58\nv 9 0 60\nv 0 9 57\nv 9 9 59\nvt 0.0 0.0\nvt 1.0 1.0\nf 1/1 2/1 3/1\nf 2/2 4/2 3/2\n"
+    (folder / "coverage_mesh.obj").write_text(text)
+    done = convert(Order(folder, tmp_path / "out", "auto", ReaderOptions(stop=3)))
+    assert done.record["kind"] == "c3vd"
+    mesh = read_mesh(tmp_path / "out" / "truth_mesh.ply")
+    assert {tuple(vertex) for vertex in mesh.vertices} == {(0, 0, 58), (9, 0, 60), (0, 9, 57), (9, 9, 59)}
+    assert len(mesh.faces) == 2
+    true = read_true_poses(tmp_path / "out" / "truth_poses.npz")
+    np.testing.assert_allclose(true["0002"], PATH[2], atol=1e-6)
+    (folder / "coverage_mesh.obj").write_text("v 0 0 0\n")
+    with pytest.raises(InputError, match="cannot be read as a mesh"):
+        convert(Order(folder, tmp_path / "other", "auto", ReaderOptions()))
 
 
 def test_images_undistorted_elsewhere_take_a_pinhole(folder: Path) -> None:
