@@ -257,6 +257,10 @@ SPOILED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda f: [cv2.imwrite(str(f / f"{i:04d}_depth.tiff"), np.ones((180, 225), np.uint8)) for i in range(4)],
         "no depth map of C3VD",
     ),
+    "mask of another size": (
+        lambda f: write_rgb(f / "mask.png", np.zeros((64, 64, 3), np.uint8)),
+        "another size than",
+    ),
     "images of two sizes": (
         lambda f: write_rgb(f / "3_color.png", np.zeros((64, 64, 3), np.uint8)),
         "another size than",

@@ -257,6 +257,15 @@ def test_a_video_without_points_has_no_depth(folder: Path) -> None:
     assert "no depth to compare" in warnings(source)
 
 
+def test_frames_whose_pose_is_no_motion_have_none(folder: Path) -> None:
+    broken = [*PATH[:2], np.diag([1.0, 1.0, -1.0, 1.0]), PATH[3]]
+    archive(folder / "data" / "frame_data.tar.gz", frame_data(broken))
+    source = scared.read(folder, ReaderOptions())
+    assert source.world_from_left is not None
+    assert np.isfinite(source.world_from_left).all(axis=(1, 2)).tolist() == [True, True, False, True]
+    assert "1 of 4 are no rigid motion" in warnings(source)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

@@ -14,7 +14,7 @@ from utils.errors import InputError
 _BROKEN = (tarfile.TarError, EOFError, OSError, gzip.BadGzipFile, zlib.error)
 
 
-class NumberedFiles:
+class FrameFiles:
     """Files such as `scene_points000012.tiff`, in `folder` where it exists, else in `archive`.
 
     A compressed archive is read forwards: asking for the files in ascending order costs one pass.

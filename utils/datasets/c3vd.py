@@ -52,8 +52,10 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     numbers = list(colour)
     chosen = [numbers[position] for position in options.chosen(len(numbers))]
     if depth:
-        need_the_same(colour, {number: depth[number] for number in numbers if number in depth}, "depth map")
-    size = common_size(path for number in chosen for path in (colour[number], *_of(depth, number)))
+        need_the_same(_only(colour, chosen), _only(depth, chosen), "depth map")
+    mask = folder / "mask.png" if (folder / "mask.png").exists() else None
+    files = [*_only(colour, chosen).values(), *_only(depth, chosen).values(), *([mask] if mask else [])]
+    size = common_size(files)
     calibration_file = find_calibration(folder)
     model = read_calibration(calibration_file)
     view = PinholeView(model) if isinstance(model, Omnidirectional) else None
@@ -63,10 +65,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     assert isinstance(lens, Lens)
     poses, findings = _poses(folder / POSES, chosen)
     unit_mm = options.depth_scale or _FULL_SCALE_MM / 65535
-    mask = folder / "mask.png"
-    frames = tuple(
-        _frame(number, colour, depth, mask if mask.exists() else None, view, unit_mm) for number in chosen
-    )
+    frames = tuple(_frame(number, colour, depth, mask, view, unit_mm) for number in chosen)
     findings = [*_about_lens(model, size, calibration_file), *_about_depth(bool(depth)), *findings]
     if depth:
         points = partial(_points, frames=dict(zip(chosen, frames, strict=True)), lens=lens)
@@ -106,8 +105,8 @@ def _depth_files(folder: Path) -> list[Path]:
     return [*folder.glob("*_depth.tiff"), *(folder / "depth").glob("*_depth.tiff")]
 
 
-def _of(files: dict[int, Path], number: int) -> tuple[Path, ...]:
-    return (files[number],) if number in files else ()
+def _only(files: dict[int, Path], chosen: list[int]) -> dict[int, Path]:
+    return {number: files[number] for number in chosen if number in files}
 
 
 def _need_calibrated_size(model: Omnidirectional, size: tuple[int, int], path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.datasets.hamlyn_baseline import check_baseline
-from utils.datasets.numbered_files import common_size, need_the_same, number_of, numbered
+from utils.datasets.numbered_files import common_size, need_the_same, number_of, numbered, picture_size
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import DepthMap, Finding, Frame, Lens, Source
 from utils.errors import InputError
@@ -120,7 +120,7 @@ def _frame(
 def _depth_of(path: Path, image: Path, scale: float) -> NDArray[np.float32]:
     """Return (h, w) z-depth, mm, of a 16-bit PNG in whole mm; NaN where it is 0."""
     stored = read_map(path)
-    if stored.dtype != np.uint16 or stored.shape != read_rgb(image).shape[:2]:
+    if stored.dtype != np.uint16 or stored.shape[::-1] != picture_size(image):
         raise InputError(
             f"{path} is no depth map of its image",
             found=f"{stored.dtype} of {stored.shape[1]}x{stored.shape[0]}",

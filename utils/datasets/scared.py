@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.datasets.archives import NumberedFiles
+from utils.datasets.archives import FrameFiles
 from utils.datasets.carried_depth import check_carried
 from utils.datasets.numbered_files import common_size, need_the_same, numbered
 from utils.datasets.options import ReaderOptions
@@ -142,7 +142,7 @@ def _read_video(
         *_matrix_findings(calibration, data[chosen[0]]),
         *findings,
     ]
-    files = NumberedFiles(folder / "data" / "scene_points", folder / "data" / "scene_points.tar.gz", ".tiff")
+    files = FrameFiles(folder / "data" / "scene_points", folder / "data" / "scene_points.tar.gz", ".tiff")
     scene = ScenePoints(files, size, options.depth_scale or 1.0)
     sides, about_depth = scene.usable(chosen[0], calibration)
     findings += about_depth
@@ -169,7 +169,7 @@ def _frame(number: int, images: StereoImages, scene: ScenePoints, sides: tuple[S
 
 
 def _frame_data(folder: Path) -> dict[int, FrameData]:
-    files = NumberedFiles(folder / "data" / "frame_data", folder / "data" / "frame_data.tar.gz", ".json")
+    files = FrameFiles(folder / "data" / "frame_data", folder / "data" / "frame_data.tar.gz", ".json")
     if not files.exists:
         raise _no_poses(folder)
     return {

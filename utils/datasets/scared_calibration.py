@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from utils.calibration_file import read_matrices
-from utils.datasets.source import Finding, Lens
+from utils.datasets.source import Finding, Lens, Verdict
 from utils.errors import InputError
 from utils.geometry import invert_rigid, nearest_rotation, rigid
 from utils.types import FloatArray, Side
@@ -112,9 +112,6 @@ def world_from_left(frames: list[FrameData]) -> tuple[FloatArray, list[Finding]]
         poses[index] = invert_rigid(rigid(turned[index], stored[index, :3, 3]))
     if good.all():
         return poses, []
-    bad = int((~good).sum())
-    verdict = "warn" if good.any() else "refuse"
-    words = f"{bad} of {len(frames)} are no rigid motion (rotation off by {np.nanmax(off):.2g})"
-    return poses, [
-        Finding("warn" if verdict == "warn" else "refuse", "camera poses", words, "leave these frames out")
-    ]
+    words = f"{int((~good).sum())} of {len(frames)} are no rigid motion (rotation off by {np.nanmax(off):.2g})"
+    verdict: Verdict = "warn" if good.any() else "refuse"
+    return poses, [Finding(verdict, "camera poses", words, "leave these frames out")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.datasets.archives import NumberedFiles
+from utils.datasets.archives import FrameFiles
 from utils.datasets.point_maps import USABLE_PX, decode_points, judge_landing, landing
 from utils.datasets.scared_calibration import StereoCalibration
 from utils.datasets.source import Finding
@@ -29,7 +29,7 @@ class ScenePoints:
     `size` is (width, height) of one eye's images; `scale` turns the stored unit into mm.
     """
 
-    files: NumberedFiles
+    files: FrameFiles
     size: tuple[int, int]
     scale: float
 

@@ -49,17 +49,19 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     size = images.size(chosen)
     left_from_seen = calibration.left_from_rectified if unpacked else np.eye(4)
     calibration = _fitted(calibration, size, folder, unpacked)
-    positions = [number - 1 for number in chosen] if unpacked else chosen
+    first = 0 if not unpacked or 0 in numbers else 1  # the authors' tool counts its files from 1, others from 0
+    positions = [number - first for number in chosen]
     masks = numbered((folder / "masks").glob("*l.png"))
     tissue_is_nonzero = options.mask_polarity != "tool"
     frames = []
-    for number, position in zip(chosen, positions, strict=True):
-        path = _nearest(masks, position + 1)
+    for number in chosen:
+        named = number if unpacked else number + 1
+        path = _nearest(masks, named)
         tissue: dict[Side, Mask] = {}
         if path is not None:
             tissue["left"] = partial(_tissue, path, tissue_is_nonzero, None if unpacked else calibration, size)
         pictures = {side: images.picture(number, side) for side in _EYES}
-        frames.append(Frame(f"{position + 1:06d}", pictures, tissue=tissue))
+        frames.append(Frame(f"{named:06d}", pictures, tissue=tissue))
     poses, findings = _poses(folder / "groundtruth.txt", positions)
     with_mask = sum("left" in frame.tissue for frame in frames)
     findings = [*_about_images(unpacked, size), *_about_masks(masks, with_mask, len(frames)), *findings]
@@ -148,7 +150,7 @@ def _poses(path: Path, positions: list[int]) -> tuple[FloatArray | None, list[Fi
     per_frame = steps / np.maximum(np.diff(positions), 1)
     if (per_frame > 5).any():
         where = int(np.nanargmax(per_frame))
-        words = f"they jump by {steps[where]:.0f} mm after frame {positions[where] + 1:06d}: a break in the record"
+        words = f"they jump by {steps[where]:.0f} mm after row {positions[where]}: a break in the record"
         findings.append(Finding("warn", "camera poses", words, "cut the clip there"))
     return poses, findings
 
@@ -158,10 +160,10 @@ def _rows(path: Path) -> FloatArray:
         rows = np.loadtxt(path, ndmin=2, comments="#")
     except (ValueError, OSError) as error:
         raise _no_rows(path, f"{type(error).__name__}: {error}") from error
-    if rows.shape[1] != 8 or not np.isfinite(rows).all():
-        raise _no_rows(
-            path, f"{rows.shape[1]} numbers a line" if rows.shape[1] != 8 else "numbers that are not finite"
-        )
+    if rows.shape[1] != 8:
+        raise _no_rows(path, f"{rows.shape[1]} numbers a line")
+    if not np.isfinite(rows).all():
+        raise _no_rows(path, "numbers that are not finite")
     lengths = np.linalg.norm(rows[:, 4:8], axis=1)
     if np.abs(lengths - 1).max() > 0.01:
         raise _no_rows(path, f"quaternions of length {lengths.min():.3g} to {lengths.max():.3g}")
