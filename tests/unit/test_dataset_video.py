@@ -16,7 +16,6 @@ from utils.datasets.archives import FrameFiles
 from utils.datasets.stacked_video import StackedVideo
 from utils.errors import InputError
 
-
 OPEN = cv2.VideoCapture
 
 

@@ -72,13 +72,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         findings += check_carried(chosen, poses, lens, points, unpacked=True)
     mesh = next((folder / name for name in _MESHES if (folder / name).exists()), None)
     if mesh:
-        findings.append(
-            Finding(
-                "ok",
-                "mesh",
-                f"{mesh.name}: the true surface, in the poses' world, mm; the exported mesh is scored against it",
-            )
-        )
+        findings.append(Finding("ok", "mesh", f"{mesh.name}: the true surface, in the poses' world, mm"))
     return Source(
         kind="c3vd",
         folder=folder,
