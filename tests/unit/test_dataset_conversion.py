@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from stereo_prior.scene import SceneOptions
 from tests.layouts import CENTRED, CLIP_RIG, TOOL, write_clip, write_llff
 from tests.synthetic import write_dataset
 from utils.artifacts import read_json
-from utils.datasets import conversion
+from utils.datasets import conversion, endonerf
 from utils.datasets.command import main
 from utils.datasets.conversion import RECORD, Order, convert
 from utils.datasets.options import ReaderOptions
+from utils.datasets.registry import read_source
 from utils.datasets.write import SETTINGS, list_written
 from utils.errors import InputError
 from utils.images import read_map, read_mask
@@ -63,6 +65,7 @@ def test_a_clip_becomes_our_layout(clip: Path, tmp_path: Path) -> None:
     assert record["moving_camera"] is False
     assert any("no independent truth" in finding["words"] for finding in record["findings"])
     assert "poses" not in "".join(record["settings"])  # a standing camera has none that could place it
+    assert read_source(made, "auto", ReaderOptions()).moving_camera is False
 
 
 def test_the_scene_stage_reads_it(clip: Path, tmp_path: Path) -> None:
@@ -111,6 +114,21 @@ def test_the_same_again_does_nothing_and_a_change_is_seen(clip: Path, tmp_path: 
     (made / "calib.yaml").unlink()
     assert convert(Order(clip, made, options=ReaderOptions(every=2))).fresh  # a file is missing
     assert not made.with_name("made.old").exists()
+
+
+def test_a_file_outside_the_source_counts_where_the_reader_says_so(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = tmp_path / "calibration.txt"
+    beside.write_text("1")
+    read = endonerf.read
+    monkeypatch.setattr(endonerf, "read", lambda *given: replace(read(*given), reads=(beside,)))
+    assert convert(Order(clip, tmp_path / "made")).fresh
+    assert not convert(Order(clip, tmp_path / "made")).fresh
+    beside.write_text("12")
+    assert convert(Order(clip, tmp_path / "made")).fresh
+    beside.unlink()
+    assert convert(Order(clip, tmp_path / "made")).fresh
 
 
 def test_nothing_of_others_is_replaced(clip: Path, tmp_path: Path) -> None:
@@ -199,6 +217,7 @@ def test_poses_of_the_dataset_are_used_unless_others_are_wanted(
     monkeypatch.setattr(program, "run_stages", lambda _, options, *__, **___: seen.update(options))
     assert go(tmp_path, "--dataset", "auto", "--datadir", str(tmp_path / "llff"), *words) == 0
     assert seen["poses"].poses == expected
+    assert (tmp_path / "logs" / "run" / "dataset" / "poses.npz").exists() == (expected == "file")
     assert {seen[name].datadir for name in ("scene", "poses", "evaluation", "stereo")} == {
         str(tmp_path / "logs" / "run" / "dataset")
     }

@@ -12,6 +12,8 @@ from utils.datasets.samples import Sample
 from utils.datasets.source import Finding, Source
 from utils.types import BoolArray
 
+FloatPair = tuple[float, float]
+
 SMALL_SHARE = 0.4  # of the image that tissue covers in most endoscopic clips at least
 ENOUGH = 0.02  # of the image, below which one side of a mask says nothing about its colours
 GREYER = 0.08  # difference of saturation and redness (0 to 1) that tells tools from tissue
@@ -57,9 +59,6 @@ def _colours(pairs: Sequence[tuple[str, NDArray[np.uint8], BoolArray]]) -> tuple
     return (s_in, s_out), (r_in, r_out), (b_in, b_out)
 
 
-FloatPair = tuple[float, float]
-
-
 def _looks(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return (h, w, 3): saturation 0 to 1, redness -1 to 1, brightness 0 to 255."""
     values = image.astype(np.float64)
@@ -80,7 +79,7 @@ def _polarity(share: float, looks: tuple[FloatPair, FloatPair, FloatPair], optio
         )
     greyer = saturation[1] - saturation[0] > GREYER and redness[1] - redness[0] > GREYER
     dark = brightness[0] < DARK < 2 * DARK < brightness[1]
-    opposite = "try --mask_polarity tissue and --mask_polarity tool: one of them is right"
+    opposite = "turn them round: give --mask_polarity tissue or --mask_polarity tool, what nonzero means"
     said = options.mask_polarity != "auto"
     if dark or (greyer and share < 0.5):
         why = "what is called tissue is dark" if dark else "what is called tissue is grey, the rest is red"
@@ -89,7 +88,7 @@ def _polarity(share: float, looks: tuple[FloatPair, FloatPair, FloatPair], optio
         return Finding("refuse", "mask polarity", "no tissue in any frame", opposite)
     if greyer or share < SMALL_SHARE:
         why = "little for an endoscope" if share < SMALL_SHARE else "greyer than the rest"
-        return Finding("warn", "mask polarity", f"{words}: {why}", f"look at some; {opposite}")
+        return Finding("warn", "mask polarity", f"{words}: {why}", f"look at some, or {opposite}")
     return Finding("ok", "mask polarity", words)
 
 

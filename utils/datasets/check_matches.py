@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.datasets.check_poses import LEAVE_OUT
 from utils.datasets.samples import Sample
 from utils.datasets.source import Finding, Lens, Source
 from utils.geometry import invert_rigid, triangulate
@@ -107,30 +108,21 @@ def check_eyes(source: Source, samples: Sequence[Sample]) -> list[Finding]:
     return _judge("matches between the eyes", scores, do)
 
 
-def check_steps(source: Source, frames: Mapping[int, Sample], steps: Sequence[int]) -> list[Finding]:
-    """Match left images with those of later frames, and compare with the poses.
-
-    Args:
-        source: with poses.
-        frames: samples by number, all that may be looked at.
-        steps: frames from one image to the other.
-    """
+def check_steps(source: Source, pairs: Sequence[tuple[Sample, Sample]]) -> list[Finding]:
+    """Match left images with those of later frames, and compare with the poses, which both frames must have."""
     poses, lens = source.world_from_left, source.lenses["left"]
-    if poses is None or source.moving_camera is False:
+    if poses is None or source.moving_camera is False or not pairs:
         return []
-    placed = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
-    ends = [(a, a + step) for a in frames for step in steps if a + step in frames]
-    ends = [(a, b) for a, b in ends if placed[a] and placed[b]]
-    pairs = [match(frames[a].images["left"], frames[b].images["left"]) for a, b in ends]
+    found = [match(a.images["left"], b.images["left"]) for a, b in pairs]
 
     def share(world_from_camera: FloatArray, reading: Reading) -> float:
-        moves = [invert_rigid(world_from_camera[b]) @ world_from_camera[a] for a, b in ends]
-        return _share([explained(p, lens, lens, reading(move)) for p, move in zip(pairs, moves, strict=True)])
+        moves = [invert_rigid(world_from_camera[b.index]) @ world_from_camera[a.index] for a, b in pairs]
+        return _share([explained(m, lens, lens, reading(move)) for m, move in zip(found, moves, strict=True)])
 
     scores = {"": share(poses, lambda b: b)}
     scores |= {words: share(poses, reading) for words, reading in POSES.items()}
     scores[INVERSE] = share(invert_rigid(poses), lambda b: b)
-    return _judge("matches between frames", scores, "mend the poses, or leave them out: they can be estimated")
+    return _judge("matches between frames", scores, LEAVE_OUT)
 
 
 def _share(shares: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ STILL = 1e-4  # of the depth
 FAR = 30.0  # of the depth: a camera that travels so far does not see the same tissue
 SHUFFLED = 0.8  # of the length of a random order
 FEWEST = 8
+LEAVE_OUT = "mend the poses, or leave them out with --no_poses (run.py: --dataset_poses False)"
 STATIC = (
     "the camera stands still while the tissue moves: a static field is invalid here, and no poses can be "
     "estimated; what can be had is depth from stereo frame by frame, and its scores"
@@ -32,7 +33,7 @@ def check_poses(source: Source, samples: Sequence[Sample]) -> list[Finding]:
         return [Finding("refuse", "poses", f"{len(source.frames)} frames, poses of shape {poses.shape}")]
     placed = np.flatnonzero(np.isfinite(poses).all(axis=(1, 2)))
     if not len(placed):
-        return [Finding("refuse", "poses", "no frame has one", "leave the file of poses out")]
+        return [Finding("refuse", "poses", "no frame has one", LEAVE_OUT)]
     given = poses[placed]
     findings = [_missing(source, placed)] if len(placed) < len(poses) else []
     wrong = rotation_trouble(given[:, :3, :3])

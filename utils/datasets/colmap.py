@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from utils.colmap_files import ModelCamera, ModelImage, read_model
-from utils.datasets.files import image_size, name_frames
+from utils.datasets.files import name_frames
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import Finding, Frame, Lens, Source
 from utils.datasets.splits import Names, read_lists
 from utils.errors import InputError
 from utils.geometry import FloatArray, invert_rigid, nearest_rotation, rigid, rotation_angle_degrees
 from utils.images import IMAGE_ENDINGS, natural_key
+from utils.map_header import image_size
 from utils.types import Camera, Side
 
 KIND = "colmap"

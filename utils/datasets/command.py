@@ -22,6 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         every=given.every,
         start=given.start,
         stop=given.stop,
+        poses=not given.no_poses,
         mask_polarity=given.mask_polarity,
         depth_scale=given.depth_scale,
         baseline_mm=given.baseline_mm,
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", type=int, default=1, help="take every n-th frame")
     parser.add_argument("--start", type=int, default=0, help="first frame, from 0")
     parser.add_argument("--stop", type=int, help="the frame after the last one")
+    parser.add_argument("--no_poses", action="store_true", help="leave the dataset's poses out")
     parser.add_argument(
         "--mask_polarity",
         choices=("auto", "tissue", "tool"),

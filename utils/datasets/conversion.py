@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from utils.datasets.doctor import examine, line, refusals, require_healthy
 from utils.datasets.options import ReaderOptions
 from utils.datasets.registry import AUTO, kind_of, read_source
 from utils.datasets.source import Finding, Source
+from utils.datasets.specula import RECORD as RECORD
 from utils.datasets.write import has_poses, list_written, settings, write_settings, write_source
 from utils.errors import InputError
 
-RECORD = "dataset.json"
 VERSION = 1  # raised when the same source is written differently
 
 
@@ -95,9 +96,7 @@ def _refuse_inside(order: Order) -> None:
 
 def _made_from(order: Order, kind: str) -> dict[str, Any]:
     """Return what decides the result: the source's files by size and time of change, the kind, the options."""
-    files = [path for path in sorted(order.source.rglob("*")) if path.is_file()]
-    states = [(path, path.stat()) for path in files]
-    listed = [[str(path.relative_to(order.source)), state.st_size, state.st_mtime_ns] for path, state in states]
+    listed = _states(path for path in sorted(order.source.rglob("*")) if path.is_file())
     return {
         "version": VERSION,
         "source": str(order.source.resolve()),
@@ -107,6 +106,12 @@ def _made_from(order: Order, kind: str) -> dict[str, Any]:
         "source_files": len(listed),
         "source_hash": record_hash(listed),
     }
+
+
+def _states(files: Iterable[Path]) -> list[list[Any]]:
+    """Return path, size and time of change of each file; no size where it is gone."""
+    states = [(path, path.stat() if path.is_file() else None) for path in files]
+    return [[str(path), state and state.st_size, state and state.st_mtime_ns] for path, state in states]
 
 
 def _standing(target: Path) -> dict[str, Any] | None:
@@ -141,7 +146,9 @@ def _refuse_added(target: Path, record: dict[str, Any]) -> None:
 
 
 def _whole(target: Path, record: dict[str, Any]) -> bool:
-    return set(record["files"]) <= set(list_written(target))
+    """Whether every file is still there, and the files outside the source are what they were."""
+    beside = [Path(path) for path, _, _ in record["reads"]]
+    return set(record["files"]) <= set(list_written(target)) and record["reads"] == _states(beside)
 
 
 def _record(order: Order, source: Source, findings: list[Finding], made_from: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +166,7 @@ def _record(order: Order, source: Source, findings: list[Finding], made_from: di
         "moving_camera": source.moving_camera,
         "settings": settings(source, order.target),
         "findings": [asdict(finding) for finding in findings],
+        "reads": _states(source.reads),
         "made_from": made_from,
     }
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from utils.datasets.check_files import check_frames, check_sizes
 from utils.datasets.check_maps import check_depth, check_masks
 from utils.datasets.check_matches import check_eyes, check_steps
 from utils.datasets.check_poses import check_poses
 from utils.datasets.check_rig import check_rig
-from utils.datasets.check_warp import STEPS, check_motion, check_stereo
+from utils.datasets.check_warp import check_motion, check_stereo
 from utils.datasets.options import ReaderOptions
 from utils.datasets.samples import Sample, take_samples
 from utils.datasets.source import Finding, Source
 from utils.errors import InputError
+
+STEPS = (1, 2, 4, 8, 16)  # frames from one image of a pair to the other
 
 
 def examine(source: Source, options: ReaderOptions) -> list[Finding]:
@@ -37,17 +41,25 @@ def examine(source: Source, options: ReaderOptions) -> list[Finding]:
     findings += check_stereo(source, with_depth)
     findings += check_poses(source, with_depth)
     if not refusals(findings):
-        findings += check_motion(source, _with_later(source, with_depth))
-        findings += check_steps(source, _with_later(source, samples), STEPS)
+        findings += check_motion(source, _pairs(source, with_depth))
+        findings += check_steps(source, _pairs(source, samples))
     return findings
 
 
-def _with_later(source: Source, samples: Sequence[Sample]) -> dict[int, Sample]:
-    """Return three of the samples by number, and the frames at the steps after them."""
-    samples, last = samples[:: max(1, len(samples) // 3)][:3], len(source.frames) - 1
-    wanted = {sample.index + step for sample in samples for step in (0, *STEPS) if sample.index + step <= last}
+def _pairs(source: Source, samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    """Return three of the samples, each with frames near and far after it; only pairs whose poses are known."""
+    poses, count = source.world_from_left, len(source.frames)
+    if poses is None:
+        return []
+    placed = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
     known = {sample.index: sample for sample in samples}
-    return {index: known.get(index) or Sample(index, source.frames[index]) for index in sorted(wanted)}
+    pairs = []
+    for first in samples[:: max(1, len(samples) // 3)][:3]:
+        for index in (first.index + step for step in STEPS if first.index + step < count):
+            if placed[first.index] and placed[index]:
+                later = known.setdefault(index, Sample(index, source.frames[index]))
+                pairs.append((first, later))
+    return pairs
 
 
 def refusals(findings: Sequence[Finding]) -> list[Finding]:

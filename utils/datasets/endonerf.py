@@ -15,7 +15,6 @@ from utils.datasets.files import (
     DEPTH_ENDINGS,
     beside,
     depth_map,
-    image_size,
     list_files,
     name_frames,
     nonzero_is_tool,
@@ -27,6 +26,7 @@ from utils.errors import InputError
 from utils.geometry import rigid
 from utils.images import IMAGE_ENDINGS
 from utils.llff_rows import POSES_BOUNDS, pose_columns, read_rows, row_camera
+from utils.map_header import image_size
 from utils.types import FloatArray, Side
 
 KIND = "endonerf"

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 
 from utils.datasets.options import ReaderOptions
 from utils.errors import InputError
-from utils.images import natural_key, read_map, read_mask, read_rgb
+from utils.images import natural_key, read_map, read_mask
 from utils.types import BoolArray
 
 DEPTH_ENDINGS = (".png", ".npy", ".npz", ".tiff", ".tif", ".pfm", ".exr")
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an image. Raises InputError where it cannot be decoded."""
-    height, width = read_rgb(path).shape[:2]
-    return width, height
 
 
 def list_files(folder: Path, endings: Iterable[str]) -> list[Path]:

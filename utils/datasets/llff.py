@@ -8,7 +8,7 @@ import numpy as np
 
 from utils.datasets import endonerf
 from utils.datasets.check_matches import CLEARLY, EXPLAINED, explained, match
-from utils.datasets.files import image_size, list_files, name_frames
+from utils.datasets.files import list_files, name_frames
 from utils.datasets.options import ReaderOptions
 from utils.datasets.samples import spread
 from utils.datasets.source import Finding, Frame, Lens, Source
@@ -17,6 +17,7 @@ from utils.errors import InputError
 from utils.geometry import invert_rigid
 from utils.images import IMAGE_ENDINGS, read_rgb
 from utils.llff_rows import POSES_BOUNDS, read_rows, row_camera, world_from_camera
+from utils.map_header import image_size
 from utils.types import Camera, FloatArray
 
 KIND = "llff"

@@ -36,7 +36,7 @@ class DatasetOptions:
     dataset_start: int = option(0, "first frame of the dataset, from 0")
     dataset_stop: int | None = option(None, "the frame of the dataset after the last one")
     dataset_poses: bool = option(
-        True, "use the poses that the dataset has, as --poses file would; False: estimate them (--poses)"
+        True, "use the poses that the dataset has, as --poses file does; False: leave them out and estimate them"
     )
     mask_polarity: str = option(
         "auto", "what nonzero means in the dataset's masks", choices=("auto", "tissue", "tool")
@@ -70,7 +70,7 @@ def use_dataset(sections: dict[str, Any], root: Path) -> dict[str, Any]:
     done = convert(Order(source, target, chosen.dataset, _reader_options(chosen)))
     _say(done.record, done.findings, fresh=done.fresh)
     changed = {name: _moved(section, target) for name, section in sections.items()}
-    if chosen.dataset_poses and done.record["poses"] and changed["poses"].poses == "colmap":
+    if done.record["poses"] and changed["poses"].poses == "colmap":
         log.info("dataset: its own poses are used (--dataset_poses False estimates them)")
         changed["poses"] = replace(changed["poses"], poses="file", poses_path=str(target / POSES))
     return changed
@@ -81,6 +81,7 @@ def _reader_options(chosen: DatasetOptions) -> ReaderOptions:
         every=chosen.dataset_every,
         start=chosen.dataset_start,
         stop=chosen.dataset_stop,
+        poses=chosen.dataset_poses,
         mask_polarity=chosen.mask_polarity,
         depth_scale=chosen.depth_scale,
         baseline_mm=chosen.baseline_mm,
@@ -99,4 +100,5 @@ def _say(record: Mapping[str, Any], findings: list[Any], *, fresh: bool) -> None
     what = "converted" if fresh else "converted before, nothing to do"
     log.info("dataset: %d frames of %s (%s), %s", record["frames"], record["source"], record["kind"], what)
     for finding in findings:
-        log.log(logging.WARNING if finding.verdict == "warn" else logging.DEBUG, "dataset: %s", line(finding))
+        level = logging.WARNING if finding.verdict == "warn" else logging.DEBUG
+        log.log(level, "dataset: %s", line(finding).partition("] ")[2])

@@ -17,6 +17,7 @@ class ReaderOptions:
         every: take every n-th frame.
         start: first frame of the dataset's own count, from 0.
         stop: the frame after the last one; None: to the end.
+        poses: whether the dataset's own poses are taken; False leaves them out.
         mask_polarity: what nonzero means in mask files: `tissue`, `tool`, or `auto` for what the layout says.
         depth_scale: mm per unit of stored depth; None: what the layout says.
         baseline_mm: distance between the eyes where the layout does not say it; None: unknown.
@@ -27,6 +28,7 @@ class ReaderOptions:
     every: int = 1
     start: int = 0
     stop: int | None = None
+    poses: bool = True
     mask_polarity: str = "auto"
     depth_scale: float | None = None
     baseline_mm: float | None = None

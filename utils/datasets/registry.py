@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -75,4 +75,5 @@ def kind_of(folder: Path, kind: str = AUTO) -> str:
 
 def read_source(folder: Path, kind: str, options: ReaderOptions) -> Source:
     """Return what lies in a folder, read as the kind that was named, or as `auto` finds."""
-    return KINDS[kind_of(folder, kind)].reader.read(folder, options)
+    source = KINDS[kind_of(folder, kind)].reader.read(folder, options)
+    return source if options.poses else replace(source, world_from_left=None)

@@ -63,6 +63,7 @@ class Source:
         right_from_left: (4, 4), mm, X_right = R X_left + t; None for one eye or where it is unknown.
         world_from_left: (n, 4, 4) camera-to-world, OpenCV axes, NaN where a frame has none; None without poses.
         metric: whether lengths of poses and baseline are millimetres.
+        reads: files outside the folder that the result depends on too.
         train: names that the dataset's own protocol trains on; None where it has no split.
         test: names that it holds out; None where it has no split.
         moving_camera: False where the dataset is known to stand still while tissue moves; None where unknown.
@@ -78,6 +79,7 @@ class Source:
     right_from_left: FloatArray | None = None
     world_from_left: FloatArray | None = None
     metric: bool = False
+    reads: tuple[Path, ...] = ()
     train: tuple[str, ...] | None = None
     test: tuple[str, ...] | None = None
     moving_camera: bool | None = None

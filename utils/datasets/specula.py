@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.artifacts import NO_ARRAYS
+from utils.artifacts import NO_ARRAYS, read_json
 from utils.calibration_file import read_matrices
-from utils.datasets.files import depth_map, image_size, list_files, name_frames, nonzero_is_tool, tissue_mask
+from utils.datasets.files import depth_map, list_files, name_frames, nonzero_is_tool, tissue_mask
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import DepthMap, Finding, Frame, Lens, Source
 from utils.datasets.splits import read_lists
@@ -16,10 +16,12 @@ from utils.errors import InputError
 from utils.geometry import rigid
 from utils.images import IMAGE_ENDINGS, MAP_ENDINGS, find_map, without_ending
 from utils.llff_rows import POSES_BOUNDS, read_rows, row_camera, world_from_camera
+from utils.map_header import image_size
 from utils.types import FloatArray, Side
 
 KIND = "specula"
 CALIBRATION = "calib.yaml"
+RECORD = "dataset.json"  # of a conversion
 POSES = ("poses.npz", "truth_poses.npz")
 _EYES: dict[Side, str] = {"left": "l", "right": "r"}
 
@@ -71,6 +73,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         metric=metric,
         train=train,
         test=test,
+        moving_camera=_recorded_motion(folder),
         findings=findings,
     )
 
@@ -131,6 +134,14 @@ def _poses(folder: Path, names: list[str], findings: list[Finding]) -> tuple[dic
         return None, False
     by_name = dict(zip(given, poses, strict=True))
     return {name: by_name.get(name, unknown) for name in names}, metric
+
+
+def _recorded_motion(folder: Path) -> bool | None:
+    """Return whether the camera moves where an earlier conversion knew it, else None."""
+    try:
+        return read_json(folder / RECORD).get("moving_camera")
+    except (OSError, AttributeError, InputError):
+        return None
 
 
 def _depth(folder: Path, name: str, options: ReaderOptions, findings: list[Finding]) -> DepthMap | None:
