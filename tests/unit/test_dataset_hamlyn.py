@@ -93,15 +93,15 @@ def test_the_baseline_comes_from_the_length_of_the_translation(folder: Path) -> 
     expected = np.linalg.norm([5.39, 0.2, 0.26])
     np.testing.assert_allclose(source.right_from_left, rigid(np.eye(3), np.array([-expected, 0, 0])), atol=1e-9)
     assert source.metric
-    assert re.search(r"baseline: images and depth of 3 frames fit 5.[345] mm best", said(source, "ok"))
+    assert re.search(r"baseline: images and depth fit 5.[345] mm best", said(source, "ok"))
 
 
-def test_without_a_baseline_nothing_is_metric_and_one_is_proposed(folder: Path) -> None:
+def test_without_a_baseline_the_pair_is_refused_and_one_is_proposed(folder: Path) -> None:
     (folder.parent / "calibration" / "04" / "extrinsics.txt").unlink()
     source = hamlyn.read(folder, ReaderOptions())
     assert source.right_from_left is None
     assert not source.metric
-    assert re.search(r"--baseline_mm 5.[345],", said(source, "warn"))
+    assert re.search(r"fit 5.[345] mm best .*--baseline_mm 5.[345]$", said(source, "refuse"))
 
 
 def test_a_wrong_baseline_is_noticed(folder: Path) -> None:

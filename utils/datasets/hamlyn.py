@@ -188,10 +188,7 @@ def _baseline(home: Path, options: ReaderOptions) -> tuple[float | None, list[Fi
         return options.baseline_mm, [Finding("ok", "baseline", f"{options.baseline_mm:g} mm, as given")]
     path = _calibration_file(home, "extrinsics.txt")
     if path is None:
-        words = "neither extrinsics.txt nor --baseline_mm says it: the eyes stay unrelated, nothing is metric"
-        return None, [
-            Finding("warn", "baseline", words, "give --baseline_mm, or the release's calibration folder")
-        ]
+        return None, []
     length = float(np.linalg.norm(_numbers(path, ((3, 4), (4, 4)))[:3, 3]))
     words = f"{length:.3f} mm: the length of the translation in extrinsics.txt, which rectifying keeps"
     return length, [Finding("ok", "baseline", words)]

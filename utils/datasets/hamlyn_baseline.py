@@ -28,23 +28,33 @@ def check_baseline(frames: Sequence[Frame], matrix: FloatArray, baseline_mm: flo
         baseline_mm: what was given or read; None: unknown.
 
     Returns:
-        Nothing where no baseline stands out.
+        A refusal where the baseline is unknown; nothing where it is known and no other one stands out.
     """
+    best = _fitting(frames, matrix)
+    if baseline_mm is None:
+        words = "neither extrinsics.txt nor --baseline_mm says it"
+        do = "put the release's folder calibration beside the sequences, or give --baseline_mm"
+        if best is not None:
+            words, do = f"{words}; images and depth fit {best:.1f} mm best", f"{do} {best:.1f}"
+        return [Finding("refuse", "baseline", words, do)]
+    if best is None:
+        return []
+    words = f"images and depth fit {best:.1f} mm best"
+    if abs(best - baseline_mm) <= _FINE_MM + 0.05 * baseline_mm:
+        return [Finding("ok", "baseline", words)]
+    return [Finding("warn", "baseline", f"{words}, not {baseline_mm:g} mm", "check it: depth scales with it")]
+
+
+def _fitting(frames: Sequence[Frame], matrix: FloatArray) -> float | None:
+    """Return the baseline, mm, that carries left images onto right ones best; None where none stands out."""
     usable = [index for index, frame in enumerate(frames) if "left" in frame.depth_mm]
     if not usable:
-        return []
+        return None
     samples = [Sample(usable[place], frames[usable[place]]) for place in spread(len(usable), _FRAMES)]
     views = [_views(sample, Lens(matrix)) for sample in samples]
     near, _ = _best(views, np.arange(_LEAST_MM, _MOST_MM + 0.01, _COARSE_MM))
     best, score = _best(views, np.arange(near - _COARSE_MM, near + _COARSE_MM + 0.01, _FINE_MM))
-    if score < AGREES or not _LEAST_MM < best < _MOST_MM:
-        return []
-    words = f"images and depth of {len(samples)} frames fit {best:.1f} mm best"
-    if baseline_mm is None:
-        return [Finding("warn", "baseline", words, f"--baseline_mm {best:.1f}, where nothing better is known")]
-    if abs(best - baseline_mm) <= _FINE_MM + 0.05 * baseline_mm:
-        return [Finding("ok", "baseline", words)]
-    return [Finding("warn", "baseline", f"{words}, not {baseline_mm:g} mm", "check it: depth scales with it")]
+    return best if score >= AGREES and _LEAST_MM < best < _MOST_MM else None
 
 
 def _views(sample: Sample, lens: Lens) -> tuple[View, View]:
