@@ -176,6 +176,7 @@ def test_the_coverage_mesh_is_handed_on_as_the_true_surface(folder: Path, tmp_pa
     mesh = read_mesh(tmp_path / "out" / "truth_mesh.ply")
     assert {tuple(vertex) for vertex in mesh.vertices} == {(0, 0, 58), (9, 0, 60), (0, 9, 57), (9, 9, 59)}
     assert len(mesh.faces) == 2
+    assert c3vd.read(folder, ReaderOptions()).reads == (folder.parent / "camera_intrinsics.txt",)
     true = read_true_poses(tmp_path / "out" / "truth_poses.npz")
     np.testing.assert_allclose(true["0002"], PATH[2], atol=1e-6)
     (folder / "coverage_mesh.obj").write_text("v 0 0 0\n")

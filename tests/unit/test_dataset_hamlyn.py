@@ -11,6 +11,7 @@ import pytest
 
 from tests.clinical_world import PATH, Seen, assert_refused, look, misses
 from utils.datasets import hamlyn
+from utils.datasets.conversion import Order, convert
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import Source
 from utils.geometry import directions, invert_rigid, pixel_grid, rigid
@@ -102,6 +103,14 @@ def test_without_a_baseline_the_pair_is_refused_and_one_is_proposed(folder: Path
     assert source.right_from_left is None
     assert not source.metric
     assert re.search(r"fit 5.[345] mm best .*--baseline_mm 5.[345]$", said(source, "refuse"))
+
+
+def test_a_changed_calibration_beside_the_sequence_is_noticed(folder: Path, tmp_path: Path) -> None:
+    order = Order(folder, tmp_path / "out", "auto", ReaderOptions())
+    assert convert(order).fresh
+    assert not convert(order).fresh
+    np.savetxt(folder.parent / "calibration" / "04" / "extrinsics.txt", EXTRINSICS * 1.01)
+    assert convert(order).fresh
 
 
 def test_a_wrong_baseline_is_noticed(folder: Path) -> None:

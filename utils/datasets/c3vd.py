@@ -83,6 +83,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         metric=True,
         moving_camera=True,
         findings=tuple(findings),
+        reads=(calibration_file,),
         truth_mesh=mesh,
     )
 

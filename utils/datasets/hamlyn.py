@@ -23,6 +23,7 @@ from utils.types import BoolArray, FloatArray, Side
 
 _IMAGES: dict[Side, tuple[str, ...]] = {"left": ("image01", "color"), "right": ("image02",)}
 _DEPTH: dict[Side, tuple[str, ...]] = {"left": ("depth01", "depth"), "right": ("depth02",)}
+_CALIBRATION = ("intrinsics.txt", "extrinsics.txt")
 _BLACK = 8  # grey levels up to which a pixel of the border counts as black: JPEG is not exact
 
 
@@ -78,6 +79,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
         lenses={side: Lens(matrix) for side in sides},
         right_from_left=apart,
         metric=baseline_mm is not None,
+        reads=tuple(path for name in _CALIBRATION if (path := _calibration_file(home, name))),
         findings=tuple(findings),
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from utils.datasets.files import nonzero_is_tool
 from utils.datasets.numbered_files import need_the_same, numbered
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import Finding, Frame, Mask, Source
@@ -52,7 +53,7 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     first = 0 if not unpacked or 0 in numbers else 1  # the authors' tool counts its files from 1, others from 0
     positions = [number - first for number in chosen]
     masks = numbered((folder / "masks").glob("*l.png"))
-    tissue_is_nonzero = options.mask_polarity != "tool"
+    tissue_is_nonzero = not nonzero_is_tool(options, "tissue")
     frames = []
     for number in chosen:
         named = number if unpacked else number + 1
