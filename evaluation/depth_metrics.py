@@ -42,10 +42,11 @@ def depth_metrics(depth_mm: FloatArray, truth_depth_mm: FloatArray, region: Bool
     coverage = {"coverage": float(valid.sum() / scored.sum()), "n_valid_px": float(valid.sum())}
     if not valid.any():
         return coverage
-    return _errors(depth_mm[valid].astype(np.float64), truth_depth_mm[valid].astype(np.float64)) | coverage
+    return depth_errors(depth_mm[valid].astype(np.float64), truth_depth_mm[valid].astype(np.float64)) | coverage
 
 
-def _errors(predicted: FloatArray, truth: FloatArray) -> dict[str, float]:
+def depth_errors(predicted: FloatArray, truth: FloatArray) -> dict[str, float]:
+    """Return the seven errors of pixels (n,) whose prediction and truth are known and positive."""
     difference = predicted - truth
     ratio = np.maximum(predicted / truth, truth / predicted)
     return {

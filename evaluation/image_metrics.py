@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -49,14 +50,19 @@ def ssim_map(image: FloatArray, reference: FloatArray) -> FloatArray:
     whole and untouched. Near a region's border the value therefore also tells about the 5 px outside, for
     better or worse; masking the images first would count what is masked as a perfect match.
     """
-    mean_a, mean_b = _blur(image), _blur(reference)
-    variance_a = _blur(image * image) - mean_a * mean_a
-    variance_b = _blur(reference * reference) - mean_b * mean_b
-    covariance = _blur(image * reference) - mean_a * mean_b
-    similarity = ((2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)) / (
+    return similarity(image, reference, gaussian_mean)
+
+
+def similarity(image: FloatArray, reference: FloatArray, mean: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """Return the map of `ssim_map` for another local mean (h, w, 3) -> (..., 3): another border, for instance."""
+    mean_a, mean_b = mean(image), mean(reference)
+    variance_a = mean(image * image) - mean_a * mean_a
+    variance_b = mean(reference * reference) - mean_b * mean_b
+    covariance = mean(image * reference) - mean_a * mean_b
+    values = ((2 * mean_a * mean_b + SSIM_C1) * (2 * covariance + SSIM_C2)) / (
         (mean_a**2 + mean_b**2 + SSIM_C1) * (variance_a + variance_b + SSIM_C2)
     )
-    return np.asarray(similarity.mean(axis=-1))
+    return np.asarray(values.mean(axis=-1))
 
 
 def mean_in_region(values: NDArray[Any], region: BoolArray) -> float:
@@ -64,6 +70,7 @@ def mean_in_region(values: NDArray[Any], region: BoolArray) -> float:
     return float(np.mean(values[region], dtype=np.float64)) if region.any() else float("nan")
 
 
-def _blur(values: FloatArray) -> FloatArray:
+def gaussian_mean(values: FloatArray) -> FloatArray:
+    """Return the mean of every pixel's window (h, w, 3); the image is mirrored at its border."""
     window = (SSIM_WINDOW_PX, SSIM_WINDOW_PX)
     return np.asarray(cv2.GaussianBlur(values, window, SSIM_SIGMA_PX, borderType=cv2.BORDER_REFLECT))

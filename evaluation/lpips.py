@@ -1,8 +1,9 @@
-"""LPIPS (Zhang et al. 2018, AlexNet, v0.1) as a map, from the published weights read as plain files."""
+"""LPIPS (Zhang et al. 2018, v0.1) as a map or a number, from the published weights read as plain files."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,28 +12,24 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from evaluation.lpips_backbones import ALEX, Backbone
 from utils.errors import InputError
 from utils.types import FloatArray
 
-BACKBONE_FILE = "alexnet-owt-7be5be79.pth"
-BACKBONE_ADDRESS = f"https://download.pytorch.org/models/{BACKBONE_FILE}"
-HEADS_IN_PACKAGE = Path("weights") / "v0.1" / "alex.pth"
-SMALLEST_PX = 31  # a smaller image leaves nothing after AlexNet's strides
-
 _SHIFT = (-0.030, -0.088, -0.188)  # of images in [-1, 1]; v0.1 of the published metric
 _SCALE = (0.458, 0.448, 0.450)
-_CONVOLUTIONS = {0: 64, 3: 192, 6: 384, 8: 256, 10: 256}  # place in torchvision's AlexNet -> channels
 
 
 @dataclass(frozen=True)
 class LpipsFiles:
-    """The two files of weights: linear heads, and torchvision's AlexNet."""
+    """The two files of weights: linear heads, and torchvision's checkpoint of the backbone."""
 
     heads: Path
     backbone: Path
+    net: Backbone = ALEX
 
 
-def find_weights(heads: str | None, backbone: str | None) -> tuple[LpipsFiles | None, str]:
+def find_weights(heads: str | None, backbone: str | None, net: Backbone = ALEX) -> tuple[LpipsFiles | None, str]:
     """Return the files of LPIPS and an empty string, or None and why there are none and what to do.
 
     Nothing is downloaded and the package `lpips` is not imported (it needs torchvision).
@@ -40,26 +37,27 @@ def find_weights(heads: str | None, backbone: str | None) -> tuple[LpipsFiles | 
     Args:
         heads: a path that was given, or None to look into an installed package `lpips`.
         backbone: a path that was given, or None to look into the torch hub cache.
+        net: whose features are compared.
 
     Raises:
         InputError: a path was given and is no file.
     """
-    heads_path = _given("--lpips_heads", heads) or _heads_of_package()
-    backbone_path = _given("--lpips_backbone", backbone) or _cached_backbone()
+    heads_path = _given(net.heads_flag, heads) or _heads_of_package(net)
+    backbone_path = _given(net.backbone_flag, backbone) or _cached_backbone(net)
     missing = []
     if heads_path is None:
         missing.append(
             "the linear heads were not found: `pip install --no-deps lpips`, or give its file "
-            f"{HEADS_IN_PACKAGE.as_posix()} to --lpips_heads"
+            f"{net.heads.as_posix()} to {net.heads_flag}"
         )
     if backbone_path is None:
         missing.append(
-            f"the AlexNet backbone was not found: save {BACKBONE_ADDRESS} to "
-            f"{_shown(_cache() / BACKBONE_FILE)}, or give it to --lpips_backbone"
+            f"the {net.name} backbone was not found: save {net.address} to "
+            f"{_shown(_cache() / net.file)}, or give it to {net.backbone_flag}"
         )
     if heads_path is None or backbone_path is None:
         return None, "no LPIPS, since " + "; and ".join(missing)
-    return LpipsFiles(heads_path, backbone_path), ""
+    return LpipsFiles(heads_path, backbone_path, net), ""
 
 
 def _given(flag: str, text: str | None) -> Path | None:
@@ -76,11 +74,11 @@ def _given(flag: str, text: str | None) -> Path | None:
     return path
 
 
-def _heads_of_package() -> Path | None:
+def _heads_of_package(net: Backbone) -> Path | None:
     spec = importlib.util.find_spec("lpips")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (Path(folder) / HEADS_IN_PACKAGE).is_file():
-            return Path(folder) / HEADS_IN_PACKAGE
+        if (Path(folder) / net.heads).is_file():
+            return Path(folder) / net.heads
     return None
 
 
@@ -94,28 +92,22 @@ def _shown(path: Path) -> str:
     return f"~/{path.relative_to(home).as_posix()}" if path.is_relative_to(home) else str(path)
 
 
-def _cached_backbone() -> Path | None:
-    path = _cache() / BACKBONE_FILE
+def _cached_backbone(net: Backbone) -> Path | None:
+    path = _cache() / net.file
     return path if path.is_file() else None
 
 
 class Lpips(nn.Module):
-    """AlexNet's five feature maps and one linear head each; no gradients."""
+    """Five feature maps of a backbone and one linear head each; no gradients."""
 
     shift: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, net: Backbone = ALEX) -> None:
         super().__init__()
-        relu, pool = nn.ReLU(), nn.MaxPool2d(3, 2)
-        self.features = nn.Sequential(
-            *(nn.Conv2d(3, 64, 11, 4, 2), relu, pool),
-            *(nn.Conv2d(64, 192, 5, 1, 2), relu, pool),
-            *(nn.Conv2d(192, 384, 3, 1, 1), relu),
-            *(nn.Conv2d(384, 256, 3, 1, 1), relu),
-            *(nn.Conv2d(256, 256, 3, 1, 1), relu),
-        )
-        self.heads = nn.ModuleList(nn.Conv2d(channels, 1, 1, bias=False) for channels in _CONVOLUTIONS.values())
+        self.net = net
+        self.features = net.build()
+        self.heads = nn.ModuleList(nn.Conv2d(channels, 1, 1, bias=False) for channels in net.widths)
         self.register_buffer("shift", torch.tensor(_SHIFT).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor(_SCALE).view(1, 3, 1, 1))
         self.eval().requires_grad_(False)
@@ -128,44 +120,63 @@ class Lpips(nn.Module):
         enter whole: a pixel's value tells about some 200 px around it, over the border of any region.
 
         Raises:
-            ValueError: images smaller than 31 px.
+            ValueError: images smaller than 31 px (AlexNet) or 16 px (VGG16).
         """
-        height, width = image.shape[:2]
-        if min(height, width) < SMALLEST_PX:
-            raise ValueError(f"LPIPS needs {SMALLEST_PX} px or more each way, the images have {width} x {height}")
+        size = image.shape[:2]
         with torch.no_grad():
-            pair = torch.from_numpy(np.stack([image, reference])).to(self.shift).permute(0, 3, 1, 2)
-            values = (2 * pair - 1 - self.shift) / self.scale
-            total = torch.zeros(1, 1, height, width).to(self.shift)
-            for features, head in zip(self._layers(values), self.heads, strict=True):
-                length = features.square().sum(1, keepdim=True).sqrt()
-                unit = features / (length + 1e-10)
-                difference = (unit[:1] - unit[1:]).square()
-                total += functional.interpolate(
-                    head(difference), size=(height, width), mode="bilinear", align_corners=False
-                )
+            total = torch.zeros(1, 1, *size).to(self.shift)
+            for layer in self._differences(image, reference, rescaled=True):
+                total += functional.interpolate(layer, size=size, mode="bilinear", align_corners=False)
         return total[0, 0].cpu().numpy()
 
-    def _layers(self, values: torch.Tensor) -> list[torch.Tensor]:
-        layers = []
-        for layer in self.features:
+    def distance(self, image: FloatArray, reference: FloatArray, *, rescaled: bool = True) -> float:
+        """Return the perceptual distance of two whole images (h, w, 3) RGB in [0, 1]: the published number.
+
+        Each layer's mean over its own, coarser pixels, summed: not quite the mean of `distance_map`.
+
+        Args:
+            image: one image.
+            reference: the other.
+            rescaled: whether [0, 1] is brought to the [-1, 1] that the network was made for; some published
+                evaluations forget it, which halves the contrast that it sees.
+
+        Raises:
+            ValueError: images too small for the network.
+        """
+        with torch.no_grad():
+            return sum(float(layer.mean()) for layer in self._differences(image, reference, rescaled=rescaled))
+
+    def _differences(self, image: FloatArray, reference: FloatArray, *, rescaled: bool) -> Iterator[torch.Tensor]:
+        """Yield each layer's weighted squared difference (1, 1, h, w), in the layer's own size."""
+        height, width = image.shape[:2]
+        smallest = self.net.smallest_px
+        if min(height, width) < smallest:
+            raise ValueError(f"LPIPS needs {smallest} px or more each way, the images have {width} x {height}")
+        pair = torch.from_numpy(np.stack([image, reference])).to(self.shift).permute(0, 3, 1, 2)
+        values = ((2 * pair - 1 if rescaled else pair) - self.shift) / self.scale
+        for features, head in zip(self._layers(values), self.heads, strict=True):
+            length = features.square().sum(1, keepdim=True).sqrt()
+            unit = features / (length + 1e-10)
+            yield head((unit[:1] - unit[1:]).square())
+
+    def _layers(self, values: torch.Tensor) -> Iterator[torch.Tensor]:
+        for place, layer in enumerate(self.features):
             values = layer(values)
-            if isinstance(layer, nn.ReLU):
-                layers.append(values)
-        return layers
+            if place in self.net.counted:
+                yield values
 
 
 def load_lpips(files: LpipsFiles) -> Lpips:
     """Return LPIPS with the published weights. Raises InputError for files that hold something else."""
-    model = Lpips()
-    backbone = _read_weights("--lpips_backbone", files.backbone)
-    heads = _read_weights("--lpips_heads", files.heads)
-    for place in _CONVOLUTIONS:
-        layer = model.features[place]
-        for kind in ("weight", "bias"):
-            _fill(layer.get_parameter(kind), backbone, f"features.{place}.{kind}", files.backbone)
+    net = files.net
+    model = Lpips(net)
+    backbone = _read_weights(net.backbone_flag, files.backbone)
+    heads = _read_weights(net.heads_flag, files.heads)
+    for place, layer in enumerate(model.features):
+        for kind in ("weight", "bias") if isinstance(layer, nn.Conv2d) else ():
+            _fill(layer.get_parameter(kind), backbone, f"features.{place}.{kind}", files.backbone, net)
     for index, head in enumerate(model.heads):
-        _fill(head.get_parameter("weight"), heads, f"lin{index}.model.1.weight", files.heads)
+        _fill(head.get_parameter("weight"), heads, f"lin{index}.model.1.weight", files.heads, net)
     return model
 
 
@@ -183,13 +194,13 @@ def _read_weights(flag: str, path: Path) -> dict[str, torch.Tensor]:
     return dict(weights) if isinstance(weights, dict) else {}
 
 
-def _fill(target: torch.Tensor, weights: dict[str, torch.Tensor], key: str, path: Path) -> None:
+def _fill(target: torch.Tensor, weights: dict[str, torch.Tensor], key: str, path: Path, net: Backbone) -> None:
     source = weights.get(key)
     if source is None or source.shape != target.shape:
         raise InputError(
-            f"{path} holds no weights of LPIPS with AlexNet",
+            f"{path} holds no weights of LPIPS with {net.name}",
             found=f"`{key}` " + ("missing" if source is None else f"of shape {tuple(source.shape)}"),
             expected=f"`{key}` of shape {tuple(target.shape)}",
-            do=f"use {BACKBONE_FILE} of torchvision and {HEADS_IN_PACKAGE.as_posix()} of the package lpips",
+            do=f"use {net.file} of torchvision and {net.heads.as_posix()} of the package lpips",
         )
     target.copy_(source)

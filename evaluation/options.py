@@ -26,4 +26,14 @@ class EvaluationOptions:
     lpips_backbone: str | None = option(
         None, "torchvision's AlexNet checkpoint (default: alexnet-owt-7be5be79.pth in the torch hub cache)"
     )
+    lpips_vgg_heads: str | None = option(
+        None, "file of LPIPS' linear heads for VGG16, v0.1, of which the protocol endosurf is made"
+    )
+    lpips_vgg_backbone: str | None = option(
+        None, "torchvision's VGG16 checkpoint (default: vgg16-397923af.pth in the torch hub cache)"
+    )
+    protocols: str = option("all", "other protocols to score under, see docs/protocols.md: all, none, or names")
+    afsfm_frames: str | None = option(
+        None, "list of the frames that the protocol afsfm scores: names, or AF-SfMLearner's own lines"
+    )
     demo: bool = option(False, "a demonstration without truth: nothing is scored")

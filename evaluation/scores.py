@@ -119,7 +119,7 @@ def _scored_views(method: str, folder: Path, views: Sequence[View], notes: list[
             continue
         if missing:
             notes.append(
-                f"{method}: no depth map of the {side} eye of {split} frames {_listed(missing)}; "
+                f"{method}: no depth map of the {side} eye of {split} frames {listed(missing)}; "
                 "counted with coverage 0"
             )
         chosen += group
@@ -192,7 +192,7 @@ def score_rgb(
         rows += [Row(view, "rgb", region, "", values) for region, values in scored.items() if values]
         bar.set_postfix({"PSNR": f"{scored['full'].get('psnr', float('nan')):.2f} dB"}, refresh=False)
     for (split, side), names in missing.items():
-        notes.append(f"rgb: {side} eye of {split} frames {_listed(names)} was not rendered; not scored")
+        notes.append(f"rgb: {side} eye of {split} frames {listed(names)} was not rendered; not scored")
     return rows
 
 
@@ -259,5 +259,6 @@ def _mean_over_frames(values: Sequence[Mapping[str, float]]) -> dict[str, float]
     return means | {"n_frames": len(values)}
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

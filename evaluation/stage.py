@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import logging
 import math
 import time
@@ -11,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from evaluation import mesh_truth, truth
-from evaluation.lpips import SMALLEST_PX, Lpips, find_weights, load_lpips
+from evaluation.lpips import Lpips, find_weights, load_lpips
+from evaluation.lpips_backbones import ALEX
 from evaluation.mesh_scores import score_mesh
 from evaluation.options import EvaluationOptions as EvaluationOptions
+from evaluation.protocols import page, scoring
+from evaluation.protocols.scored_run import ScoredRun
 from evaluation.report.page import write_report
 from evaluation.scores import (
     DEPTH_FOLDERS,
@@ -36,7 +35,7 @@ from utils.artifacts import read_json, write_json
 from utils.errors import NotApplicable
 from utils.scene import POSES, Scene, load_poses
 from utils.stages import Stage, peak_memory_mb, read_stamp
-from utils.types import ARBITRARY_UNITS, Side
+from utils.types import ARBITRARY_UNITS
 
 log = logging.getLogger("specula")
 
@@ -48,7 +47,6 @@ _REFINED_POSES = (
     "poses were corrected while the field was trained: those of training frames by their images, those of test "
     "frames by what their neighbours' corrections tell"
 )
-_TRUTH_CACHE_BYTES = 256_000_000
 
 
 def check(options: EvaluationOptions) -> None:
@@ -56,7 +54,7 @@ def check(options: EvaluationOptions) -> None:
     truth.check(options)
     if not options.demo:
         mesh_truth.check(options)
-        find_weights(options.lpips_heads, options.lpips_backbone)
+        scoring.check(options)
 
 
 def files(options: EvaluationOptions) -> list[Path]:
@@ -65,11 +63,12 @@ def files(options: EvaluationOptions) -> list[Path]:
         return []
     weights, _ = find_weights(options.lpips_heads, options.lpips_backbone)
     true_files = truth.files(options) + mesh_truth.files(options)
-    return true_files + ([weights.heads, weights.backbone] if weights else [])
+    of_lpips = [weights.heads, weights.backbone] if weights else []
+    return list(dict.fromkeys([*true_files, *of_lpips, *scoring.files(options)]))
 
 
 def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -> str:
-    """Write metrics.json, per_frame.csv, table.md, table.tex and, where it can be drawn, report.html.
+    """Write metrics.json, per_frame.csv, tables (also of protocols) and, where it can be drawn, report.html.
 
     Args:
         options: where the truth lies and in which unit.
@@ -91,7 +90,7 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     metrics: dict[str, Any] = {"metric": _is_metric(report, loaded), "protocol": PROTOCOL}
     if not metrics["metric"]:
         notes.insert(0, f"lengths are in {ARBITRARY_UNITS}: raw depth is not scored, median_scaled is")
-    read_truth = _truth_reader(options, loaded)
+    read_truth = truth.truth_reader(options, loaded)
     rows = _depth(options, loaded, folders, read_truth, notes, metric=metrics["metric"])
     rgb_rows, lpips_note = _rgb(options, loaded, folders, notes)
     rows += rgb_rows
@@ -106,6 +105,9 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
         notes.append(str(report.get("test_poses") or _TEST_POSES))
     if "nerf" in folders and (folders["nerf"] / POSES).exists():
         notes.append(_REFINED_POSES)
+    scored = metrics | ({"lpips_note": lpips_note} if lpips_note else {})
+    of_left = ScoredRun(options, loaded, folders, read_truth, scored)
+    protocols = scoring.score_protocols(of_left, scoring.chosen(options))
     stamps = {name: read_stamp(folder) for name, folder in ({"scene": scene} | folders).items()}
     metrics["runtime_s"] = {name: stamp["seconds"] for name, stamp in stamps.items() if "seconds" in stamp}
     metrics["runtime_s"]["evaluation"] = round(time.monotonic() - began, 2)
@@ -114,10 +116,13 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     if lpips_note:
         metrics["lpips_note"] = lpips_note
     metrics["notes"] = notes
+    metrics |= protocols
     write_json(out / "metrics.json", metrics)
     write_per_frame(out / "per_frame.csv", rows)
     (out / "table.md").write_text(markdown_table(metrics), encoding="utf-8")
     (out / "table.tex").write_text(latex_table(metrics), encoding="utf-8")
+    if protocols:
+        page.write_tables(out, protocols)
     _report(options, out, scene, inputs)
     return summary(metrics)
 
@@ -155,18 +160,6 @@ def _is_metric(report: Mapping[str, Any], scene: Scene) -> bool:
 
 def _is_plain(value: Any) -> bool:
     return value is not None and not (isinstance(value, float) and not math.isfinite(value))
-
-
-def _truth_reader(options: EvaluationOptions, scene: Scene) -> ReadTruth:
-    """Return what reads the truth of an eye and frame, and keeps as many maps as memory allows."""
-    pixels = scene.rig.left.width * scene.rig.left.height
-    lenses = functools.cache(lambda: truth.load_lenses(scene.folder))
-
-    @functools.lru_cache(maxsize=max(1, _TRUTH_CACHE_BYTES // (4 * pixels)))
-    def read_truth(side: Side, name: str) -> NDArray[np.float32] | None:
-        return truth.read_truth(options, scene, lenses(), side, name)
-
-    return read_truth
 
 
 def _depth(
@@ -238,8 +231,8 @@ def _rgb(
 
 def _lpips(options: EvaluationOptions, scene: Scene) -> tuple[Lpips | None, str]:
     smallest = min(min(scene.rig.camera(side).width, scene.rig.camera(side).height) for side in scene.sides)
-    if smallest < SMALLEST_PX:
-        return None, f"no LPIPS, since it needs images of {SMALLEST_PX} px or more each way, found {smallest}"
+    if smallest < ALEX.smallest_px:
+        return None, f"no LPIPS, since it needs images of {ALEX.smallest_px} px or more each way, found {smallest}"
     weights, why = find_weights(options.lpips_heads, options.lpips_backbone)
     return (load_lpips(weights), "") if weights else (None, why)
 
@@ -282,4 +275,4 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 
 SCORED = ("scene", "matches", "poses", "stereo", "monocular", "prior", "nerf", "render", "filter", "export")
-STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, version=2, files=files, check=check)
+STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, version=3, files=files, check=check)

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from utils.latex import escape, table_row
 from utils.types import ARBITRARY_UNITS
 
 CONSOLE_WIDTH = 100
@@ -16,6 +17,10 @@ SIDES = ("left", "right")
 ALIGNMENTS = {"raw": "raw", "median_scaled": "median-scaled"}
 REGIONS = {"full": "full", "tissue": "tissue", "tissue_no_highlight": "tissue, no highlight"}
 ABSENT = "–"
+
+Block = tuple[str, list[str], list[list[str]]]  # title, heads, rows
+
+_ROW_HEADS = ("method", "split", "eye", "alignment", "region", "protocol", "comparable", "PSNR of")
 
 _DEPTH_COLUMNS = {
     "abs_rel": ("abs_rel", "{:.4f}"),
@@ -45,19 +50,6 @@ _MESH_COLUMNS = {
     "normal_consistency": ("normals", "{:.4f}"),
     "icp_rotation_degrees": ("turned (degrees)", "{:.3f}"),
     "icp_shift_mm": ("shifted (mm)", "{:.3f}"),
-}
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "–": "--",
 }
 
 
@@ -99,7 +91,7 @@ def _cells(values: Mapping[str, Any], columns: Mapping[str, tuple[str, str]]) ->
     return [pattern.format(values[key]) if key in values else ABSENT for key, (_, pattern) in columns.items()]
 
 
-def blocks(metrics: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+def blocks(metrics: Mapping[str, Any]) -> list[Block]:
     """Return (title, heads, rows) of the tables that have rows; absent columns are left out."""
     depth = [(words, values) for words, values in depth_rows(metrics)]
     rgb = [(words, values) for words, values in rgb_rows(metrics)]
@@ -140,6 +132,10 @@ def remarks(metrics: Mapping[str, Any]) -> list[str]:
     lines += [_sentence(note) for note in metrics.get("notes", [])]
     if "lpips_note" in metrics:
         lines.append(_sentence(metrics["lpips_note"]))
+    if "protocols" in metrics:
+        scored, refused = list(metrics["protocols"]), list(metrics["protocols_refused"])
+        beside = f"; refused, with the reason, under {', '.join(refused)}" if refused else ""
+        lines.append(f"Protocols (protocols.md): scored under {', '.join(scored) or 'none'}{beside}.")
     return lines
 
 
@@ -149,43 +145,45 @@ def _sentence(note: str) -> str:
 
 def markdown_table(metrics: Mapping[str, Any]) -> str:
     """Return the tables and remarks as Markdown."""
-    lines = ["# Evaluation", ""]
-    for title, heads, rows in blocks(metrics):
+    return as_markdown("Evaluation", blocks(metrics), remarks(metrics))
+
+
+def as_markdown(headline: str, tables: Sequence[Block], below: Sequence[str]) -> str:
+    """Return tables, and sentences below them, as Markdown."""
+    lines = [f"# {headline}", ""]
+    for title, heads, rows in tables:
         words = sum(not row_head(name) for name in heads)
         lines += [f"## {title}", "", f"| {' | '.join(heads)} |"]
         lines += ["|" + "---|" * (len(heads) - words) + "---:|" * words]
         lines += [f"| {' | '.join(row)} |" for row in rows]
         lines += [""]
-    return "\n".join([*lines, *(f"- {line}" for line in remarks(metrics))]) + "\n"
+    return "\n".join([*lines, *(f"- {line}" for line in below)]) + "\n"
 
 
 def row_head(name: str) -> bool:
     """Whether a column names a row instead of scoring it."""
-    return name in ("method", "split", "eye", "alignment", "region")
+    return name in _ROW_HEADS
 
 
 def latex_table(metrics: Mapping[str, Any]) -> str:
     r"""Return the tables for LaTeX (`\usepackage{booktabs}`); the remarks are comments above them."""
-    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in remarks(metrics))]
-    for title, heads, rows in blocks(metrics):
+    unit = "" if metrics["metric"] else f" ({ARBITRARY_UNITS})"
+    return as_latex([(title + unit, heads, rows) for title, heads, rows in blocks(metrics)], remarks(metrics))
+
+
+def as_latex(tables: Sequence[Block], above: Sequence[str]) -> str:
+    r"""Return tables for LaTeX (`\usepackage{booktabs}`), under sentences that are comments."""
+    lines = [r"% \usepackage{booktabs}", *(f"% {line}" for line in above)]
+    for title, heads, rows in tables:
         places = "".join("l" if row_head(name) else "r" for name in heads)
-        unit = "" if metrics["metric"] else f" ({ARBITRARY_UNITS})"
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{_escape(title + unit)}}}"]
-        lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule", _latex_row(heads), r"\midrule"]
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape(title)}}}"]
+        lines += [rf"\begin{{tabular}}{{{places}}}", r"\toprule", table_row(heads), r"\midrule"]
         for before, row in zip([None, *rows], rows, strict=False):
             if before is not None and before[0] != row[0]:
                 lines.append(r"\midrule")
-            lines.append(_latex_row(row))
+            lines.append(table_row(row))
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(_escape(cell) for cell in cells) + r" \\"
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def format_console_table(metrics: Mapping[str, Any]) -> str:

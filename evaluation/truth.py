@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from utils.stored_maps import (
 from utils.stored_maps import load_lenses as load_lenses
 from utils.types import Side
 from utils.undistortion import Lens, bring_to_camera
+
+_CACHE_BYTES = 256_000_000
 
 
 def find_truth(datadir: Path, side: Side, name: str) -> StoredMap | None:
@@ -90,6 +93,18 @@ def read_truth(
     values = read_stored(truth, _units(options), scene, lenses, name)
     depth_mm = stored_depth(values, truth, scene.rig, lenses).astype(np.float32)
     return bring_to_camera(depth_mm, lenses[side], scene.rig.camera(side), nearest=True, outside=float("nan"))
+
+
+def truth_reader(options: EvaluationOptions, scene: Scene) -> Callable[[Side, str], NDArray[np.float32] | None]:
+    """Return what reads the truth of an eye and frame, and keeps as many maps as memory allows."""
+    pixels = scene.rig.left.width * scene.rig.left.height
+    lenses = functools.cache(lambda: load_lenses(scene.folder))
+
+    @functools.lru_cache(maxsize=max(1, _CACHE_BYTES // (4 * pixels)))
+    def read(side: Side, name: str) -> NDArray[np.float32] | None:
+        return read_truth(options, scene, lenses(), side, name)
+
+    return read
 
 
 def stray_truth(datadir: Path, names: tuple[str, ...]) -> int:

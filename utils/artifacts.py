@@ -80,10 +80,9 @@ def replace_folder(partial: Path, folder: Path, old: Path | None = None) -> None
         old: where the former one waits; default `<folder>.old`. What an earlier crash left there goes too.
     """
     old = old or folder.with_name(folder.name + ".old")
-    replaced = folder.exists()
+    replaced = folder.exists() or folder.is_symlink()
     if replaced:
-        if old.exists():
-            shutil.rmtree(old)
+        _remove(old)
         folder.rename(old)
     try:
         partial.rename(folder)
@@ -91,8 +90,15 @@ def replace_folder(partial: Path, folder: Path, old: Path | None = None) -> None
         if replaced and not folder.exists():
             old.rename(folder)
         raise
-    if old.exists():
-        shutil.rmtree(old)
+    _remove(old)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder where there is one; of a link the link alone: what it points at belongs to others."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
 
 
 def write_json(path: Path, record: Any) -> None:

@@ -29,6 +29,10 @@ class ExperimentOptions:
     until: str = option("", "last stage to run")
     open_page: bool = option(False, "open the report page at the end, where there is a display", flag="open")
     no_reload: bool = option(False, "forget half-finished training instead of going on from its checkpoint")
+    wait: bool = option(False, "wait while another process works on this experiment, instead of refusing")
+    sweep_task: bool = option(
+        False, "said by a sweep to its runs: what has nothing to do in a scene is passed over"
+    )
 
 
 class _ThroughTqdm(logging.Handler):
@@ -82,7 +86,7 @@ def say_error(message: str) -> None:
 def require_motion(options: ExperimentOptions, images: Path) -> None:
     """Refuse stages that need camera motion where there is one frame and a flag names such a stage."""
     named = [name for name in (*options.only.split(","), options.start, options.until) if name in NEEDS_MOTION]
-    if named and len(list_images(images)) == 1:
+    if named and not options.sweep_task and len(list_images(images)) == 1:
         raise InputError(
             f"stage `{named[0]}` needs camera motion",
             found=f"a single frame in {images}",

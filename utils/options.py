@@ -85,6 +85,11 @@ def parse_options(
     return filled, notices
 
 
+def flags_of(section: type) -> list[str]:
+    """Return the names of a section's flags."""
+    return [_flag(field) for field in dataclasses.fields(section)]
+
+
 def stamped(options: Any, counted: Collection[str] | None = None) -> dict[str, Any]:
     """Return the options that change a stage's result, ready for JSON: what its stamp remembers.
 
@@ -141,7 +146,7 @@ def _declare(
     if kind is bool:
         details |= {"nargs": "?", "const": True, "type": _boolean}
     elif typing.get_origin(kind) is tuple:
-        details |= {"nargs": "+", "action": _Numbers, "type": str}
+        details |= {"nargs": "+", "type": str, "action": _Words if typing.get_args(kind)[0] is str else _Numbers}
     else:
         details |= {"type": kind, "choices": field.metadata.get("choices")}
     if optional:
@@ -173,6 +178,13 @@ class _Numbers(configargparse.argparse.Action):
         setattr(namespace, self.dest, numbers)
 
 
+class _Words(configargparse.argparse.Action):
+    """Words given one after the other."""
+
+    def __call__(self, _parser: Any, namespace: Any, values: Any, _option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
 def _boolean(text: str) -> bool:
     if text.lower() in ("true", "yes", "1", "on"):
         return True
@@ -183,7 +195,11 @@ def _boolean(text: str) -> bool:
 
 def _join_numbers(argv: Sequence[str], declared: Mapping[str, dataclasses.Field[Any]]) -> list[str]:
     """Join the numbers behind a list flag into one word, or `-406.05,1.26` would be taken for a flag."""
-    lists = {f"--{name}" for name, field in declared.items() if "tuple" in str(field.type)}
+    lists = {
+        f"--{name}"
+        for name, field in declared.items()
+        if "tuple" in str(field.type) and "str" not in str(field.type)
+    }
     joined: list[str] = []
     for word in argv:
         if joined and joined[-1].split("=")[0] in lists and _NUMBERS.match(word):

@@ -99,14 +99,16 @@ def run_stages(
         _run_one(stage, options[stage.name], root, record, fresh=fresh)
 
 
-def stage_record(stage: Stage, options: Any, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a stage's folder is made from, and the hash of it."""
+def stage_record(
+    stage: Stage, options: Any, inputs: Mapping[str, str], hash_of: Callable[[Path], str] = file_hash
+) -> dict[str, Any]:
+    """Return what a stage's folder is made from, and the hash of it; `hash_of` reads the files outside `logs/`."""
     record: dict[str, Any] = {
         "stage": stage.name,
         "version": stage.version,
         "options": stamped(options, stage.counted(options)),
         "inputs": dict(inputs),
-        "files": {str(path): file_hash(path) for path in stage.files(options)},
+        "files": {str(path): hash_of(path) for path in stage.files(options)},
     }
     return record | {"hash": record_hash(record)}
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from evaluation.options import EvaluationOptions
+from evaluation.protocols.page import blocks as protocol_blocks
 from evaluation.report import setting
 from evaluation.report.cameras import cameras_body, frustum_lines
 from evaluation.report.confidence import confidence_body
@@ -22,7 +23,7 @@ from evaluation.report.plot import Line, sequence_chart
 from evaluation.report.run import Run, read_run, stamped_options
 from evaluation.report.surface import Surface, load_surface, surface_body
 from evaluation.report.verdicts import mean_of, sentence, share_within, table_of, verdicts
-from evaluation.tables import blocks
+from evaluation.tables import blocks, row_head
 from utils.commands import answer
 from utils.errors import InputError
 from utils.stages import STAMP, read_stamp
@@ -33,7 +34,8 @@ _Drawn = TypeVar("_Drawn")
 PAGE = "report.html"
 _STYLE = Path(__file__).with_name("style.css")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-_SHOWN_BLOCKS = ("depth", "depth_sources", "rgb", "runtime_s")  # of metrics.json: elsewhere on the page
+# of metrics.json, elsewhere on the page
+_SHOWN_BLOCKS = ("depth", "depth_sources", "rgb", "runtime_s", "protocols", "protocols_refused")
 
 
 def write_report(options: EvaluationOptions, *, out: Path, scene: Path, inputs: Mapping[str, Path]) -> Path:
@@ -191,11 +193,12 @@ def _sequence_caption(run: Run, key: str) -> str:
 
 def _scores(run: Run) -> str:
     """Return every table, those of blocks that this page knows nothing about included."""
-    heads = ("method", "split", "eye", "alignment", "region")
-    parts = [
-        table(names, rows, words=sum(name in heads for name in names), caption=title)
-        for title, names, rows in blocks(run.metrics)
-    ]
+    protocols = run.metrics.get("protocols", {})
+    tables = [*blocks(run.metrics), *protocol_blocks(protocols, "Other protocols (docs/protocols.md): ")]
+    parts = [table(names, rows, words=sum(map(row_head, names)), caption=title) for title, names, rows in tables]
+    refused = [[name, why] for name, why in run.metrics.get("protocols_refused", {}).items()]
+    if refused:
+        parts.append(table(["protocol", "why this run is not scored under it"], refused, words=2))
     for block, values in run.metrics.items():
         if isinstance(values, Mapping) and block not in _SHOWN_BLOCKS:
             rows = [[name, shown] for name, shown in _flat(values)]

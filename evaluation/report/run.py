@@ -188,11 +188,11 @@ def read_run(options: EvaluationOptions, scene: Path, out: Path, inputs: Mapping
     stamps = {name: read_stamp(folder) for name, folder in ({"scene": scene} | dict(inputs)).items()}
     reasons = {name: str(stamp["skipped"]) for name, stamp in stamps.items() if stamp.get("skipped")}
     loaded = Scene.load(scene)
-    changed = _made_again(out, stamps)
+    changed = made_again(out, stamps)
     metrics, scores = _still_true(_read_metrics(out / "metrics.json"), read_table(out / "per_frame.csv"), changed)
     return Run(
         root=scene.parent,
-        options=_find_data(options, scene),
+        options=find_data(options, scene),
         scene=loaded,
         metrics=metrics,
         scores=tuple(scores),
@@ -203,7 +203,7 @@ def read_run(options: EvaluationOptions, scene: Path, out: Path, inputs: Mapping
     )
 
 
-def _made_again(out: Path, stamps: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+def made_again(out: Path, stamps: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the stages that are others than those scored, or gone; scores in the making have no stamp yet."""
     scored = read_stamp(out)["inputs"] if (out / STAMP).exists() else {}
     return tuple(name for name, hash in scored.items() if stamps.get(name, {}).get("hash") != hash)
@@ -221,6 +221,7 @@ def _still_true(
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Leave out the scores of stages that have changed."""
     gone = {block for block, stage in _SCORED.items() if stage in changed}
+    gone |= {"protocols", "protocols_refused"} if changed else set()
     kept = {name: values for name, values in metrics.items() if name not in gone}
     methods = {method for method, stage in DEPTH_FOLDERS.items() if stage in changed} | gone
     if "depth" in kept:
@@ -253,7 +254,7 @@ def stamped_options(evaluation: Path) -> EvaluationOptions:
     return EvaluationOptions(**{name: value for name, value in stamped.items() if name in known})
 
 
-def _find_data(options: EvaluationOptions, scene: Path) -> EvaluationOptions:
+def find_data(options: EvaluationOptions, scene: Path) -> EvaluationOptions:
     """Return the options with the dataset's absolute place, where the relative one leads nowhere from here."""
     written = read_json(scene / "frames.json").get("datadir")
     return options if Path(options.datadir).is_dir() or not written else replace(options, datadir=str(written))

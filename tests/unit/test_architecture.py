@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("stereo_prior", "monocular", "nerf", "evaluation", "export", "utils")
+PACKAGES = ("stereo_prior", "monocular", "nerf", "evaluation", "export", "sweeps", "utils")
 OURS = {*PACKAGES, "run", "tests", "benchmarks", "docs"}
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 EVERYTHING = [
@@ -134,4 +134,4 @@ def test_openmp_is_told_how_to_wait_before_pytorch_is_loaded(first: str) -> None
     command = [sys.executable, "-c", f"{WATCH}\nimport {inner}"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "torch" in done.stdout or first in ("monocular", "evaluation", "export")
+    assert "torch" in done.stdout or first in ("monocular", "evaluation", "export", "sweeps")

@@ -16,6 +16,8 @@ import run as program
 from monocular.pose_files import read_poses
 from stereo_prior import scene as scene_stage
 from stereo_prior.scene import SceneOptions
+from sweeps.options import SweepOptions
+from sweeps.scenes import read_scenes
 from tests.layouts import CENTRED, CLIP_RIG, TOOL, write_clip, write_llff
 from tests.synthetic import write_dataset
 from utils.artifacts import read_json
@@ -208,7 +210,15 @@ def test_run_uses_a_dataset_on_the_fly(clip: Path, tmp_path: Path, capsys: pytes
     assert go(tmp_path, "--dataset", "llff") == 2
 
 
-@pytest.mark.parametrize(("words", "expected"), [((), "file"), (("--dataset_poses", "False"), "colmap")])
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "file"),
+        (("--poses", "file"), "file"),
+        (("--poses", "odometry"), "odometry"),
+        (("--dataset_poses", "False"), "colmap"),
+    ],
+)
 def test_poses_of_the_dataset_are_used_unless_others_are_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], expected: str
 ) -> None:
@@ -217,10 +227,26 @@ def test_poses_of_the_dataset_are_used_unless_others_are_wanted(
     monkeypatch.setattr(program, "run_stages", lambda _, options, *__, **___: seen.update(options))
     assert go(tmp_path, "--dataset", "auto", "--datadir", str(tmp_path / "llff"), *words) == 0
     assert seen["poses"].poses == expected
-    assert (tmp_path / "logs" / "run" / "dataset" / "poses.npz").exists() == (expected == "file")
+    poses = tmp_path / "logs" / "run" / "dataset" / "poses.npz"
+    assert seen["poses"].poses_path == (str(poses) if expected == "file" else None)
+    assert poses.exists() == ("--dataset_poses" not in words)
     assert {seen[name].datadir for name in ("scene", "poses", "evaluation", "stereo")} == {
         str(tmp_path / "logs" / "run" / "dataset")
     }
+
+
+def test_the_runs_of_a_sweep_share_one_conversion(tmp_path: Path) -> None:
+    write_llff(tmp_path / "llff", ["a.png", "b.png", "c.png"])
+    words = ["--expname", "run", "--basedir", str(tmp_path / "logs"), "--datadir", str(tmp_path / "llff")]
+    (scene,) = read_scenes(
+        [*words, "--dataset", "llff", "--dataset_stop", "2"], SweepOptions(), program.pipeline()
+    )
+    run = program.pipeline().parse([*scene.words, f"--basedir={tmp_path / 'elsewhere'}", "--expname=other"])
+    made = tmp_path / "logs" / "run" / "dataset"
+    assert len(list((made / "l" / "images").iterdir())) == 2
+    assert (run["dataset"].dataset, run["evaluation"].datadir) == ("none", str(made))
+    assert (run["poses"].poses, run["poses"].poses_path) == ("file", str(made / "poses.npz"))
+    assert "dataset_every" in program.pipeline().fixed
 
 
 def test_a_dataset_of_our_own_is_left_where_it_is(tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def test_metrics_have_the_schema_and_the_numbers(run: Run) -> None:
     metrics = run.evaluate()
     assert list(metrics) == [
         "metric", "protocol", "depth", "rgb", "poses", "runtime_s", "peak_memory_mb", "lpips_note", "notes",
+        "protocols", "protocols_refused",
     ]  # fmt: skip
     assert (metrics["metric"], metrics["protocol"]) == (True, "default")
     for method, factor in (("prior", 1.02), ("nerf", 1.05), ("filter", 1.10)):

@@ -47,3 +47,13 @@ def test_the_old_folder_comes_back_where_the_new_one_cannot_stand(
         replace_folder(partial, place)
     assert (place / "word.txt").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "place.partial"]
+
+
+def test_a_link_gives_way_and_what_it_points_at_stays(tmp_path: Path) -> None:
+    shared, place = folder(tmp_path / "shared", "shared"), tmp_path / "place"
+    place.symlink_to(shared, target_is_directory=True)
+    replace_folder(folder(tmp_path / "new", "new"), place)
+    assert not place.is_symlink()
+    assert (place / "word.txt").read_text() == "new"
+    assert (shared / "word.txt").read_text() == "shared"
+    assert not (tmp_path / "place.old").exists()

@@ -46,7 +46,7 @@ class DatasetOptions:
     dataset_part: str = option("auto", "of a dataset's folder with a measured pair and a video", choices=PARTS)
 
 
-def use_dataset(sections: dict[str, Any], root: Path) -> dict[str, Any]:
+def use_dataset(sections: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """Return the options with the converted dataset in place of the public one; as they are without `--dataset`.
 
     Args:
@@ -58,7 +58,7 @@ def use_dataset(sections: dict[str, Any], root: Path) -> dict[str, Any]:
     """
     chosen: DatasetOptions = sections["dataset"]
     if chosen.dataset == NONE:
-        return sections
+        return dict(sections)
     source, target = Path(sections["scene"].datadir), root / FOLDER
     if not sections["scene"].datadir:
         raise InputError(
@@ -70,10 +70,25 @@ def use_dataset(sections: dict[str, Any], root: Path) -> dict[str, Any]:
     done = convert(Order(source, target, chosen.dataset, _reader_options(chosen)))
     _say(done.record, done.findings, fresh=done.fresh)
     changed = {name: _moved(section, target) for name, section in sections.items()}
-    if done.record["poses"] and changed["poses"].poses == "colmap":
+    poses = changed["poses"]
+    if done.record["poses"] and poses.poses in ("colmap", "file") and not poses.poses_path:
         log.info("dataset: its own poses are used (--dataset_poses False estimates them)")
-        changed["poses"] = replace(changed["poses"], poses="file", poses_path=str(target / POSES))
+        changed["poses"] = replace(poses, poses="file", poses_path=str(target / POSES))
     return changed
+
+
+def dataset_flags(sections: Mapping[str, Any]) -> list[str]:
+    """Convert as `use_dataset` does, into the experiment's own folder; return the flags that name the result.
+
+    Behind the flags that asked for the dataset they make other runs use the same folder.
+    """
+    if sections["dataset"].dataset == NONE:
+        return []
+    experiment = sections["experiment"]
+    changed = use_dataset(sections, Path(experiment.basedir) / experiment.expname)
+    poses = changed["poses"]
+    flags = ["--dataset=none", f"--datadir={changed['scene'].datadir}", f"--poses={poses.poses}"]
+    return [*flags, f"--poses_path={poses.poses_path}"] if poses.poses_path else flags
 
 
 def _reader_options(chosen: DatasetOptions) -> ReaderOptions:
