@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from utils.datasets.source import Lens
 from utils.errors import InputError
-from utils.geometry import invert_rigid, nearest_rotation, rigid
+from utils.geometry import invert_rigid, nearest_rotation, pixel_grid, rigid
 from utils.types import BoolArray, FloatArray, Side
 
 _SECTIONS: dict[Side, str] = {"left": "StereoLeft", "right": "StereoRight"}
@@ -55,15 +56,7 @@ class Calibration:
 
         What the rectified view does not show is not known to be tissue: false.
         """
-        rotations, projections = self._rectification()
-        lens = self.lenses["left"]
-        width, height = self.size
-        columns, rows = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-        stored = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2)
-        terms = np.array(lens.distortion)
-        seen = cv2.undistortPoints(stored, lens.matrix, terms, R=rotations[0], P=projections[0]).reshape(
-            height, width, 2
-        )
+        seen, (width, height) = self._rectified_pixels, self.size
         mask_height, mask_width = rectified_tissue.shape
         scale = np.array([mask_width / width, mask_height / height])
         where = np.rint((seen + 0.5) * scale - 0.5).astype(np.int64)
@@ -71,6 +64,16 @@ class Calibration:
         carried = np.zeros((height, width), bool)
         carried[inside] = rectified_tissue[where[inside][:, 1], where[inside][:, 0]]
         return carried
+
+    @cached_property
+    def _rectified_pixels(self) -> FloatArray:
+        """(h, w, 2): where the rectified left view shows what each pixel of the stored left image shows."""
+        rotations, projections = self._rectification()
+        lens, (width, height) = self.lenses["left"], self.size
+        stored = pixel_grid(width, height).reshape(-1, 1, 2)
+        terms = np.array(lens.distortion)
+        seen = cv2.undistortPoints(stored, lens.matrix, terms, R=rotations[0], P=projections[0])
+        return np.asarray(seen, float).reshape(height, width, 2)
 
     def _rectification(self) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
         left, right = self.lenses["left"], self.lenses["right"]
