@@ -9,7 +9,7 @@ from pathlib import Path
 from utils.commands import answer
 from utils.datasets.conversion import RECORD, Order, check, convert, report
 from utils.datasets.doctor import require_healthy
-from utils.datasets.options import ReaderOptions
+from utils.datasets.options import PARTS, ReaderOptions
 from utils.datasets.registry import AUTO, KINDS
 from utils.datasets.write import SETTINGS
 from utils.errors import InputError
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
         mask_polarity=given.mask_polarity,
         depth_scale=given.depth_scale,
         baseline_mm=given.baseline_mm,
+        part=given.part,
     )
     if given.check:
         return answer(lambda: _check(given.source, given.kind, options))
@@ -84,4 +85,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--depth_scale", type=float, help="mm a unit of stored depth; default: as the layout says")
     parser.add_argument("--baseline_mm", type=float, help="distance of the eyes where the layout does not say it")
+    parser.add_argument("--part", choices=PARTS, default=AUTO, help="of a folder with a measured pair and a video")
     return parser

@@ -10,7 +10,7 @@ from typing import Any
 
 from utils.datasets.conversion import Order, convert
 from utils.datasets.doctor import line
-from utils.datasets.options import ReaderOptions
+from utils.datasets.options import PARTS, ReaderOptions
 from utils.datasets.registry import AUTO, KINDS
 from utils.errors import InputError
 from utils.options import option
@@ -43,6 +43,7 @@ class DatasetOptions:
     )
     depth_scale: float | None = option(None, "mm a unit of the dataset's depth; default: what its layout says")
     baseline_mm: float | None = option(None, "distance of the eyes where the dataset does not say it")
+    dataset_part: str = option("auto", "of a dataset's folder with a measured pair and a video", choices=PARTS)
 
 
 def use_dataset(sections: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -99,6 +100,7 @@ def _reader_options(chosen: DatasetOptions) -> ReaderOptions:
         mask_polarity=chosen.mask_polarity,
         depth_scale=chosen.depth_scale,
         baseline_mm=chosen.baseline_mm,
+        part=chosen.dataset_part,
     )
 
 

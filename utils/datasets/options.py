@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from utils.errors import InputError
 
+PARTS = ("auto", "keyframe", "video")
+
 
 @dataclass(frozen=True)
 class ReaderOptions:
@@ -19,6 +21,8 @@ class ReaderOptions:
         mask_polarity: what nonzero means in mask files: `tissue`, `tool`, or `auto` for what the layout says.
         depth_scale: mm per unit of stored depth; None: what the layout says.
         baseline_mm: distance between the eyes where the layout does not say it; None: unknown.
+        part: what to take where a folder holds a single measured pair (`keyframe`) and a `video`; `auto`: the
+            video where there is one.
     """
 
     every: int = 1
@@ -28,6 +32,7 @@ class ReaderOptions:
     mask_polarity: str = "auto"
     depth_scale: float | None = None
     baseline_mm: float | None = None
+    part: str = "auto"
 
     def chosen(self, count: int) -> range:
         """Return which of `count` frames to take, by number. Raises InputError where the choice leaves none."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from utils.datasets import colmap, endonerf, llff, specula
+from utils.datasets import c3vd, colmap, endonerf, hamlyn, llff, scared, specula, stereomis
 from utils.datasets.options import ReaderOptions
 from utils.datasets.source import Source
 from utils.errors import InputError
@@ -36,6 +36,10 @@ KINDS: dict[str, Kind] = {
     "endonerf": Kind(endonerf, "images, poses_bounds.npy and masks (nonzero = tool) or depth (PNG, mm)"),
     "llff": Kind(llff, "images (or images_4, images_8) and poses_bounds.npy"),
     "colmap": Kind(colmap, "images (or images/left, images/right) and sparse/0 with a COLMAP model"),
+    "scared": Kind(scared, "a keyframe: endoscope_calibration.yaml with Left_Image.png or data/rgb.mp4"),
+    "hamlyn": Kind(hamlyn, "image01, image02, depth01 (PNG, mm); intrinsics.txt here or in calibration/NN"),
+    "stereomis": Kind(stereomis, "StereoCalibration.ini with one mp4 (left above right) or video_frames"),
+    "c3vd": Kind(c3vd, "0000_color.png (or rgb/), 0000_depth.tiff and pose.txt"),
     "specula": Kind(specula, "l/images: this program's own layout, to check it or to take some of its frames"),
 }
 

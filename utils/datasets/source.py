@@ -68,6 +68,7 @@ class Source:
         test: names that it holds out; None where it has no split.
         moving_camera: False where the dataset is known to stand still while tissue moves; None where unknown.
         findings: what the reader noticed; a `refuse` among them stops the conversion.
+        truth_mesh: a mesh of the true surface in the poses' world, mm; None where there is none.
     """
 
     kind: str
@@ -83,3 +84,4 @@ class Source:
     test: tuple[str, ...] | None = None
     moving_camera: bool | None = None
     findings: Sequence[Finding] = ()
+    truth_mesh: Path | None = None

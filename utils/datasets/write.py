@@ -16,6 +16,7 @@ from utils.datasets.check_maps import odd_depths
 from utils.datasets.check_poses import STATIC
 from utils.datasets.samples import decode
 from utils.datasets.source import Finding, Frame, Picture, Source
+from utils.datasets.truth_mesh import write_truth_mesh
 from utils.images import IMAGE_ENDINGS, write_rgb
 from utils.scene import POSES, save_poses
 from utils.types import Poses, Side
@@ -40,6 +41,7 @@ def write_source(source: Source, folder: Path) -> list[Finding]:
         medians |= _write_maps(frame, folder, source.lenses)
     _write_calibration(source, folder)
     _write_poses(source, folder)
+    write_truth_mesh(source, folder)
     for split, names in (("train", source.train), ("test", source.test)):
         if names is not None:
             (folder / f"{split}.txt").write_text("".join(f"{files[name]}\n" for name in names))
