@@ -11,11 +11,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from monocular.colmap_sfm import ColmapWorkspace, SparseModel
-from monocular.odometry import Odometry, stereo_landmarks
+from monocular.odometry import Odometry
 from monocular.pose_files import FilePoses, read_poses
 from utils.errors import InputError
 from utils.geometry import FloatArray, invert_rigid, transform
 from utils.scene import Scene
+from utils.stereo_points import stereo_landmarks
 from utils.types import Side
 
 log = logging.getLogger("specula")
