@@ -96,8 +96,8 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     motion = read_motion(inputs["poses"]) if "poses" in inputs else {}
     if motion:
         metrics["motion"] = {key: motion[key] for key in _MOTION_KEYS}
-    if "poses" in folders and motion.get("warning"):  # where they were skipped, their reason says it
-        notes.insert(0, f"warning: {motion['warning']}")
+        field = "poses" in folders and motion["warning"]
+        notes.insert(0, f"warning: {motion['warning']}" if field else f"motion: {motion['seen']}")
     read_truth = _truth_reader(options, loaded)
     rows = _depth(options, loaded, folders, read_truth, notes, metric=metrics["metric"])
     rgb_rows, lpips_note = _rgb(options, loaded, folders, notes)

@@ -29,6 +29,7 @@ _SMALLEST_SHARE_IN_THREE = 0.3
 _FEWEST_SCALE_PAIRS = 20
 _FEWEST_LANDMARKS = 30
 _SAME_FEATURE_PX = 1.5
+_ONE_PLACE = 1e-6
 _SAME_SCALE = 0.02  # what stereo matches can tell
 
 
@@ -174,6 +175,9 @@ def place_by_file(task: Task) -> Placement:
         factor = given.scale_mm or 1.0
         words = "from the file" if given.metric else "the distance between the two eyes in the file"
         return _triangulate_file(task, given, factor, task.sides, words)
+    if task.stereo and _stands(given.sfm_from_left):
+        words = "from the calibrated stereo rig: all cameras of the file stand at one place"
+        return _triangulate_file(task, given, 1.0, task.sides, words)
     if task.stereo and task.matches is not None:
         factor = _scale_from_stereo(task, given)
         words = "stereo matches beside the points that the file's poses give"
@@ -181,6 +185,12 @@ def place_by_file(task: Task) -> Placement:
             factor, words = 1.0, f"from the file: stereo matches say {factor:.4f} mm a unit"
         return _triangulate_file(task, given, factor, task.sides, words)
     return _triangulate_file(task, given, None, ("left",), "")
+
+
+def _stands(sfm_from_left: FloatArray) -> bool:
+    """Whether all cameras stand at one place: no scale changes anything."""
+    centres = sfm_from_left[np.isfinite(sfm_from_left).all(axis=(1, 2)), :3, 3]
+    return bool(np.ptp(centres, axis=0).max(initial=0.0) < _ONE_PLACE * max(1.0, float(np.abs(centres).max())))
 
 
 def _triangulate_file(

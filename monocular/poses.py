@@ -116,7 +116,7 @@ def run(options: PosesOptions, *, out: Path, scene: Path, matches: Path) -> str:
     )
     motion = _look_at_motion(out, task)
     if options.poses == "none":
-        raise _frame_by_frame(task, motion)
+        raise _frame_by_frame(task)
     placement = _METHODS[options.poses](task)
     n_placed = len(placement.model.placed) if placement.model else 0
     if placement.model is None or n_placed < options.min_registered:
@@ -138,10 +138,10 @@ def _look_at_motion(out: Path, task: Task) -> SceneMotion:
     return motion
 
 
-def _frame_by_frame(task: Task, motion: SceneMotion) -> Exception:
+def _frame_by_frame(task: Task) -> Exception:
     """Return why nothing is placed with `--poses none`: a reason with two eyes, a mistake with one."""
     if task.stereo:
-        return NotApplicable(f"--poses none, every frame stands for itself; {motion.seen}")
+        return NotApplicable("every frame stands for itself (--poses none)")
     return InputError(
         "--poses none needs both eyes",
         found="left images only",

@@ -12,7 +12,7 @@ import numpy as np
 from utils.geometry import directions, invert_rigid, project, rigid, rotation_angle_degrees, transform, unproject
 from utils.types import BoolArray, Camera, FloatArray
 
-FEWEST_POINTS = 40  # of a pair of frames; below, six parameters and a share are not to be had from them
+FEWEST_POINTS = 30  # of a pair of frames; below, six parameters and a share are not to be had from them
 # The least motion that counts. SIFT's own noise where nothing moves is 0.28 px in the median, and 95 % are within
 # 1 px (phantoms of 320 px of width); a field shows as much of an image of any size.
 SMALLEST_PX, SMALLEST_SHARE = 1.0, 1 / 300  # at least so many px, and of the image's width
@@ -31,10 +31,12 @@ class PairMotion:
         image_motion_px: median way of a point in the image.
         still_share: share of points that stand still in the image.
         moved_share: share of points that move in the image together with their surroundings.
+        still_beside_rigid: how many points stand still for one that the best rigid motion brings to its place,
+            both within half the least motion: near 1 where the camera stands, near 0 where it travels.
         rigid_share: share of points that one rigid motion (one eye: one epipolar geometry) explains.
         off_share: share of points that move with their surroundings, but not as that motion says.
         residual_px: median distance of the points from that motion.
-        travel: way of the camera, in shares of the median distance of the tissue.
+        travel: way of the camera, in shares of the median distance of the tissue; `travel_mm` the same in mm.
         turn_degrees: how far the camera turned.
         parallax_px: median motion that no turning of the camera explains.
         off_mm: median distance of the points that are off from where that motion brings them.
@@ -45,10 +47,12 @@ class PairMotion:
     image_motion_px: float
     still_share: float
     moved_share: float
+    still_beside_rigid: float
     rigid_share: float
     off_share: float
     residual_px: float
     travel: float
+    travel_mm: float
     turn_degrees: float
     parallax_px: float
     off_mm: float
@@ -94,15 +98,23 @@ def motion_of_points(
     return PairMotion(
         **_seen(pixels_a, pixels_b, least_px),
         moved_share=moved,
+        still_beside_rigid=_beside(way_px, residual_px, least_px / 2),
         rigid_share=float((np.linalg.norm(residual_px, axis=1) < allowed_px).mean()),
         off_share=off,
         residual_px=float(np.median(np.linalg.norm(residual_px, axis=1))),
         travel=travel_mm / float(np.median(depth_a_mm)),
+        travel_mm=travel_mm,
         turn_degrees=float(rotation_angle_degrees(b_from_a[:3, :3])),
         parallax_px=_parallax_px(matrix, pixels_a, pixels_b),
         off_mm=off_mm,
         moved_mm=moved_mm,
     )
+
+
+def _beside(first_px: FloatArray, second_px: FloatArray, within_px: float) -> float:
+    """Return how many of some distances (m, 2) are short for one of others that is; 1 where none are."""
+    short, others = ((np.linalg.norm(one, axis=1) < within_px).sum() for one in (first_px, second_px))
+    return float(short / others) if others else 1.0
 
 
 def _off(
@@ -142,10 +154,12 @@ def motion_of_pixels(camera: Camera, pixels_a: FloatArray, pixels_b: FloatArray)
     return PairMotion(
         **_seen(pixels_a, pixels_b, least_px),
         moved_share=float((np.linalg.norm(around[:, 1:], axis=1) > least_px).mean()),
+        still_beside_rigid=float("nan"),
         rigid_share=float((np.abs(distance_px) < least_px).mean()),
         off_share=float((np.abs(around[:, 0]) > least_px).mean()),
         residual_px=float(np.median(np.abs(distance_px))),
         travel=float("nan"),
+        travel_mm=float("nan"),
         turn_degrees=float("nan"),
         parallax_px=_parallax_px(matrix, pixels_a, pixels_b),
         off_mm=float("nan"),

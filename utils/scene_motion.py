@@ -27,6 +27,9 @@ _FEATURES = 1500
 _MARGIN = 0.008  # of the image's width
 _SAME_POINT = 0.006  # of the image's width: a feature this close to a stereo match has its depth
 FEWEST_PAIRS = 3
+# 0.39 and more in three pairs of four where the camera stands before breathing tissue; 0.10 where it travels 4 % of
+# its distance around one point, which nearly stands in the image then.
+_STANDING_BESIDE_RIGID = 0.33
 _MOST_PAIRS = 0.75
 _STANDING_POINTS = 0.1  # of all; of a camera that moves 0.03 and less
 _SMALLEST_TRAVEL = 0.01  # of the tissue's distance, half a degree of parallax
@@ -67,13 +70,16 @@ class SceneMotion:
         figures, words = self.figures, []
         if self.camera == "unknown":
             return f"too few points match between frames ({figures['pairs']:.0f} of {figures['tried']:.0f} pairs)"
+        apart = f"its eyes are {figures['baseline_mm']:.3g} mm apart" if self.eyes == 2 else ""
         if self.camera == "stands":
-            words.append(
-                f"the camera stands ({figures['still_share']:.0%} of the points do not move in the image, "
-                f"{figures['parallax_px']:.1f} px of motion are more than a turn of the camera)"
+            still = f"{figures['still_share']:.0%} of the points do not move in the image"
+            travel = (
+                f"; it travels {figures['travel_mm']:.2g} mm, {apart}" if apart and self.tissue != "moves" else ""
             )
+            words.append(f"the camera stands ({still}{travel})")
         elif self.eyes == 2:
-            words.append(f"the camera travels {figures['travel']:.0%} of its distance from the tissue")
+            travel = f"{figures['travel_mm']:.3g} mm, {figures['travel']:.0%} of its distance from the tissue"
+            words.append(f"the camera travels ({travel}; {apart})")
         else:
             words.append(f"the camera travels ({figures['parallax_px']:.1f} px of parallax)")
         share = f"{figures['tissue_share']:.0%} of the points"
@@ -81,17 +87,25 @@ class SceneMotion:
             far = f" by {figures['tissue_mm']:.1f} mm" if self.eyes == 2 else ""
             beside = "" if self.camera == "stands" else " beside the one rigid motion that explains the others"
             words.append(f"the tissue moves ({share}{far}{beside})")
+        elif self.tissue == "unknown":
+            words.append(f"{share} move: one eye cannot tell whether that is tissue, or parallax of a short way")
         else:
             words.append(f"the tissue does not ({share} move by themselves)")
-        return ", ".join(words) + ("" if self.eyes == 2 else "; one eye sees only strong motion of tissue")
+        weaker = self.eyes == 1 and self.tissue == "stands"
+        return ", ".join(words) + ("; one eye sees only strong motion of tissue" if weaker else "")
 
     @property
     def warning(self) -> str:
         """What that means for a static field, and what can still be had; empty where nothing is wrong."""
         if self.tissue == "moves":
-            means = "a static field, and what is made of it (nerf, render, filter, mesh), is not valid there"
+            means = (
+                "a static field, and all that several frames are fused into (prior, nerf, render, filter, mesh), "
+                "is not valid there"
+            )
         elif self.camera == "stands":
-            means = "there is no parallax over time, so that a field knows no more of depth than one view does"
+            means = (
+                "there is hardly any parallax over time, so that a field knows no more of depth than one view does"
+            )
         else:
             return ""
         rest = (
@@ -131,13 +145,13 @@ def measure_motion(scene: Scene, matches: Path | None) -> SceneMotion:
     camera = scene.rig.left.resized(width, round(scene.rig.left.height * width / scene.rig.left.width))
     chosen = sampled_pairs(len(scene.names))
     frames = {index: _frame(scene, matches, camera, index) for index in {i for pair in chosen for i in pair}}
-    eyes, baseline_mm = (1, float("nan")) if matches is None else (2, scene.rig.baseline_mm)
+    baseline_mm = float("nan") if matches is None else scene.rig.baseline_mm
     pairs = []
     for first, second in chosen:
         found = _compare(camera, baseline_mm, frames[first], frames[second])
         if found is not None:
             pairs.append((scene.names[first], scene.names[second], _enlarged(found, scene.rig.left.width / width)))
-    return judge_motion(pairs, len(chosen), eyes, smallest_px(camera) * scene.rig.left.width / width)
+    return judge_motion(pairs, len(chosen), baseline_mm, smallest_px(camera) * scene.rig.left.width / width)
 
 
 def _enlarged(motion: PairMotion, times: float) -> PairMotion:
@@ -193,37 +207,46 @@ def _compare(camera: Camera, baseline_mm: float, first: _Frame, second: _Frame) 
 
 
 def judge_motion(
-    pairs: Sequence[tuple[str, str, PairMotion]], tried: int, eyes: int, least_px: float
+    pairs: Sequence[tuple[str, str, PairMotion]], tried: int, baseline_mm: float, least_px: float
 ) -> SceneMotion:
     """Draw the verdict from the motion of pairs of frames.
 
     Args:
         pairs: frame, other frame, their motion.
         tried: how many pairs were compared; those that are missing had too few matches.
-        eyes: 2 where points had depth.
+        baseline_mm: between the eyes that gave points depth; NaN: one eye.
         least_px: the least image motion that counts, px.
     """
-    seen = [motion for _, _, motion in pairs]
-    counts = {"pairs": float(len(seen)), "tried": float(tried)}
+    seen, eyes = [motion for _, _, motion in pairs], 2 if np.isfinite(baseline_mm) else 1
+    counts = {"pairs": float(len(seen)), "tried": float(tried), "baseline_mm": baseline_mm}
     if len(seen) < min(FEWEST_PAIRS, tried) or not seen:
         return SceneMotion("unknown", "unknown", eyes, counts, tuple(pairs))
 
     def over(key: str, quantile: float) -> float:
         return float(np.quantile([getattr(motion, key) for motion in seen], quantile))
 
-    standing = sum(motion.still_share >= _STANDING_POINTS for motion in seen) >= _MOST_PAIRS * tried
-    bends = over("off_share", _OFTEN) > _TISSUE_SHARE[eyes]
+    standing = sum(_stands(motion) for motion in seen) >= _MOST_PAIRS * tried
+    tissue: State = "moves" if over("off_share", _OFTEN) > _TISSUE_SHARE[eyes] else "stands"
     if eyes == 2:
         travels = over("travel", _SELDOM) > _SMALLEST_TRAVEL
-    else:  # it cannot tell bending tissue from parallax
+    else:
         travels = over("parallax_px", _SELDOM) > least_px
-        bends = bends or (standing and over("moved_share", _OFTEN) > _TISSUE_SHARE[eyes])
+        if standing and tissue == "stands" and over("moved_share", _OFTEN) > _TISSUE_SHARE[eyes]:
+            tissue = "unknown"  # a little parallax and moving tissue look alike
+    beside_standing = standing and tissue != "stands"
     figures = counts | {
         "still_share": over("still_share", 0.5),
         "travel": over("travel", _SELDOM),
+        "travel_mm": over("travel_mm", _SELDOM),
         "parallax_px": over("parallax_px", _SELDOM),
-        "tissue_share": over("moved_share" if standing and bends else "off_share", _OFTEN),
-        "tissue_mm": over("moved_mm" if standing and bends else "off_mm", _OFTEN),
+        "tissue_share": over("moved_share" if beside_standing else "off_share", _OFTEN),
+        "tissue_mm": over("moved_mm" if beside_standing else "off_mm", _OFTEN),
     }
     camera: State = "moves" if travels and not standing else "stands"
-    return SceneMotion(camera, "moves" if bends else "stands", eyes, figures, tuple(pairs))
+    return SceneMotion(camera, tissue, eyes, figures, tuple(pairs))
+
+
+def _stands(motion: PairMotion) -> bool:
+    """Whether a part of the tissue stands in the image, and travel of the camera does not explain more points."""
+    beside = motion.still_beside_rigid
+    return motion.still_share >= _STANDING_POINTS and not beside < _STANDING_BESIDE_RIGID
