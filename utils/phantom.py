@@ -70,8 +70,10 @@ def ensure_phantom(folder: Path, options: PhantomOptions) -> None:
 
 def _record(options: PhantomOptions) -> dict[str, Any]:
     values = asdict(options)
-    usual = {name: values[name] for name in _LATER if values[name] != getattr(PhantomOptions, name)}
-    return {"version": VERSION} | {name: value for name, value in values.items() if name not in _LATER} | usual
+    for name in _LATER:
+        if values[name] == getattr(PhantomOptions, name):
+            del values[name]
+    return {"version": VERSION} | values
 
 
 def _record_of(folder: Path) -> dict[str, Any] | None:

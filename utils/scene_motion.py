@@ -27,8 +27,8 @@ _FEATURES = 1500
 _MARGIN = 0.008  # of the image's width
 _SAME_POINT = 0.006  # of the image's width: a feature this close to a stereo match has its depth
 FEWEST_PAIRS = 3
-# 0.39 and more in three pairs of four where the camera stands before breathing tissue; 0.10 where it travels 4 % of
-# its distance around one point, which nearly stands in the image then.
+# 0.39 and more in three pairs of four where the camera stands before breathing tissue; 0.10 where it travels 4 %
+# of its distance around one point, which nearly stands in the image then.
 _STANDING_BESIDE_RIGID = 0.33
 _MOST_PAIRS = 0.75
 _STANDING_POINTS = 0.1  # of all; of a camera that moves 0.03 and less
@@ -82,10 +82,10 @@ class SceneMotion:
             words.append(f"the camera travels ({travel}; {apart})")
         else:
             words.append(f"the camera travels ({figures['parallax_px']:.1f} px of parallax)")
-        share = f"{figures['tissue_share']:.0%} of the points"
+        share = f"up to {figures['tissue_share']:.0%} of the points"
         if self.tissue == "moves":
-            far = f" by {figures['tissue_mm']:.1f} mm" if self.eyes == 2 else ""
-            beside = "" if self.camera == "stands" else " beside the one rigid motion that explains the others"
+            far = f", by {figures['tissue_mm']:.1f} mm" if self.eyes == 2 else ""
+            beside = "" if self.camera == "stands" else ", beside the one rigid motion that explains the others"
             words.append(f"the tissue moves ({share}{far}{beside})")
         elif self.tissue == "unknown":
             words.append(f"{share} move: one eye cannot tell whether that is tissue, or parallax of a short way")
