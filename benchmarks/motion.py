@@ -39,8 +39,8 @@ NOTES = (
     "its breath): about half of the tissue is lifted by up to that, the rest stays. A verdict is right where both "
     "camera and tissue are. `points that stand`: share in the image, median over pairs of frames; `travel`: of "
     "the camera, in shares of its distance from the tissue, 90th percentile; `tissue off`: share of points, 80th "
-    "percentile; mean ± standard deviation over the seeds. CPU seconds are those of all cores, features and pairs. "
-    "One eye alone sees of the tissue's motion only what leaves the epipolar lines."
+    "percentile; mean ± standard deviation over the seeds. CPU seconds are those of all cores, features and pairs "
+    "both. One eye alone sees of the tissue's motion only what leaves the epipolar lines."
 )
 
 

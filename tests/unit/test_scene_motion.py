@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from stereo_prior import matches as matches_stage
 from stereo_prior.matches import MatchOptions
 from tests.unit.test_matches import RIGS, make_scene
+from utils.artifacts import save_maps
+from utils.images import write_rgb
 from utils.rigid_motion import PairMotion
 from utils.scene import Scene
 from utils.scene_motion import RECORD, SceneMotion, judge_motion, measure_motion, read_motion, sampled_pairs
@@ -152,3 +155,21 @@ def test_grey_images_say_nothing(tmp_path: Path) -> None:
     found = measure_motion(Scene.load(scene), None)
     assert found.camera == "unknown"
     assert np.isfinite(found.figures["tried"])
+
+
+def test_a_tool_counts_where_it_is_not_masked(tmp_path: Path) -> None:
+    folder, _ = make_scene(tmp_path, RIGS["parallel"], frames=4)
+    scene = Scene.load(folder)
+    rng = np.random.default_rng(3)
+    tool = cv2.resize(rng.integers(0, 255, (32, 22, 3), dtype=np.uint8), (132, 192), interpolation=cv2.INTER_CUBIC)
+    for name in scene.names:
+        image = scene.image("left", name)
+        image[40:232, 20:152] = tool  # it moves with the endoscope
+        write_rgb(scene.image_path("left", name), image)
+    assert measure_motion(scene, None).warning
+    tissue = np.ones(image.shape[:2], bool)
+    tissue[40:232, 20:152] = False
+    for name in scene.names:
+        save_maps(folder / "masks", "left", name, tissue=tissue, highlight=np.zeros_like(tissue))
+    found = measure_motion(scene, None)
+    assert (found.camera, found.tissue, found.warning) == ("moves", "stands", "")
