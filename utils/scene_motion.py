@@ -73,6 +73,7 @@ class SceneMotion:
         apart = f"its eyes are {figures['baseline_mm']:.3g} mm apart" if self.eyes == 2 else ""
         if self.camera == "stands":
             still = f"{figures['still_share']:.0%} of the points do not move in the image"
+            still = still if figures["still_share"] >= _STANDING_POINTS else "it turns"
             travel = (
                 f"; it travels {figures['travel_mm']:.2g} mm, {apart}" if apart and self.tissue != "moves" else ""
             )
@@ -212,9 +213,9 @@ def judge_motion(
     """Draw the verdict from the motion of pairs of frames.
 
     Where the limits come from: phantoms of seeds 0 and 1, both rigs, 320 px wide, breathing by 4 mm of a 90 mm
-    view. Points that stand in the image: 92 % and more where nothing moves, 20 to 40 % before breathing tissue, 3 %
-    and less where the camera travels (limit 10 %). Travel that is found where there is none: 0.1 to 0.3 % of the
-    distance (1 %). Points off where the camera alone moves: 0 to 1.2 %, of one eye up to 4 %, real sequences
+    view. Points that stand in the image: 92 % and more where nothing moves, 20 to 40 % before breathing tissue,
+    3 % and less where the camera travels (limit 10 %). Travel that is found where there is none: 0.1 to 0.3 % of
+    the distance (1 %). Points off where the camera alone moves: 0 to 1.2 %, of one eye up to 4 %, real sequences
     included (5 %, 10 %); where tissue breathes 16 to 30 %. Breathing tissue comes back to where it was, so the
     fifth of the pairs that shows most of it counts. A breath below 2 mm of such a view is not seen. What moves
     with the endoscope and is not masked is taken for tissue that stands.

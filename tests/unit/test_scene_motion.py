@@ -66,7 +66,7 @@ def judged(*motions: PairMotion, tried: int | None = None, eyes: int = 2) -> Sce
         ([TRAVELS] * 21, "moves", "stands", ""),
         ([ORBITS] * 21, "moves", "stands", ""),
         ([STANDS] * 21, "stands", "stands", "travels 0.16 mm, its eyes are 4.5 mm apart"),
-        ([TURNS] * 21, "stands", "stands", "hardly any parallax over time"),
+        ([TURNS] * 21, "stands", "stands", "the camera stands (it turns; it travels 0.16 mm"),
         ([STANDS] * 6 + [BREATHES] * 15, "stands", "moves", "up to 50% of the points, by 3.0 mm"),
         ([TRAVELS] * 10 + [BENDS] * 11, "moves", "moves", "up to 20% of the points, by 2.5 mm, beside"),
         ([TRAVELS] * 20 + [BENDS], "moves", "stands", ""),
