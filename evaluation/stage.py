@@ -96,8 +96,10 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     motion = read_motion(inputs["poses"]) if "poses" in inputs else {}
     if motion:
         metrics["motion"] = {key: motion[key] for key in _MOTION_KEYS}
-        field = "poses" in folders and motion["warning"]
-        notes.insert(0, f"warning: {motion['warning']}" if field else f"motion: {motion['seen']}")
+        if "poses" in folders and motion["warning"]:
+            notes.insert(0, f"warning: {motion['warning']}")
+        elif motion["camera"] == "unknown" or "poses" not in folders:
+            notes.insert(0, f"motion: {motion['seen']}")
     read_truth = _truth_reader(options, loaded)
     rows = _depth(options, loaded, folders, read_truth, notes, metric=metrics["metric"])
     rgb_rows, lpips_note = _rgb(options, loaded, folders, notes)

@@ -190,7 +190,8 @@ def place_by_file(task: Task) -> Placement:
 def _stands(sfm_from_left: FloatArray) -> bool:
     """Whether all cameras stand at one place: no scale changes anything."""
     centres = sfm_from_left[np.isfinite(sfm_from_left).all(axis=(1, 2)), :3, 3]
-    return bool(np.ptp(centres, axis=0).max(initial=0.0) < _ONE_PLACE * max(1.0, float(np.abs(centres).max())))
+    size = max(1.0, float(np.abs(centres).max(initial=0.0)))
+    return len(centres) > 0 and bool(np.ptp(centres, axis=0).max() < _ONE_PLACE * size)
 
 
 def _triangulate_file(

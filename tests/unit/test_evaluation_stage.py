@@ -168,6 +168,14 @@ def test_a_warning_of_the_motion_is_the_first_note(run: Run) -> None:
     assert run.evaluate()["notes"][0] == "motion: the tissue moves"
 
 
+def test_motion_that_suits_a_field_takes_no_line_and_an_unknown_one_does(run: Run) -> None:
+    motion = {"camera": "moves", "tissue": "stands", "eyes": 2, "seen": "so it moves", "warning": ""}
+    write_json(run.logs / "poses" / "motion.json", motion)
+    assert not [note for note in run.evaluate()["notes"] if "moves" in note]
+    write_json(run.logs / "poses" / "motion.json", motion | {"camera": "unknown", "seen": "too few points"})
+    assert run.evaluate()["notes"][0] == "motion: too few points"
+
+
 def test_colour_of_every_region_by_hand(run: Run) -> None:
     regions = run.evaluate()["rgb"]["test"]["right"]
     squared = {"tissue_no_highlight": 10**2, "tissue": (11 * 10**2 + 51**2) / 12}
