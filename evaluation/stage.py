@@ -37,6 +37,7 @@ from evaluation.tables import depth_rows, latex_table, markdown_table, rgb_rows
 from utils.artifacts import read_json, write_json
 from utils.errors import NotApplicable
 from utils.scene import POSES, Scene, load_poses
+from utils.scene_motion import read_motion
 from utils.stages import Stage, peak_memory_mb, read_stamp
 from utils.types import ARBITRARY_UNITS
 
@@ -45,6 +46,7 @@ log = logging.getLogger("specula")
 PROTOCOL = "default"
 
 _POSE_KEYS = ("n_registered", "n_frames", "reprojection_px", "metric")
+_MOTION_KEYS = ("camera", "tissue", "eyes")
 _TEST_POSES = "poses of test frames may have been estimated with the test images"
 _REFINED_POSES = (
     "poses were corrected while the field was trained: those of training frames by their images, those of test "
@@ -93,6 +95,13 @@ def run(options: EvaluationOptions, *, out: Path, scene: Path, **inputs: Path) -
     metrics: dict[str, Any] = {"metric": _is_metric(report, loaded), "protocol": PROTOCOL}
     if not metrics["metric"]:
         notes.insert(0, f"lengths are in {ARBITRARY_UNITS}: raw depth is not scored, median_scaled is")
+    motion = read_motion(inputs["poses"]) if "poses" in inputs else {}
+    if motion:
+        metrics["motion"] = {key: motion[key] for key in _MOTION_KEYS}
+        if "poses" in folders and motion["warning"]:
+            notes.insert(0, f"warning: {motion['warning']}")
+        elif motion["camera"] == "unknown" or "poses" not in folders:
+            notes.insert(0, f"motion: {motion['seen']}")
     read_truth = truth.truth_reader(options, loaded)
     rows = _depth(options, loaded, folders, read_truth, notes, metric=metrics["metric"])
     of_colour, lpips_note = _rgb(options, loaded, folders, notes)

@@ -89,7 +89,8 @@ class Sights:
             (side, name) for side in sides for name in names if has_maps(depths, side, name)
         ]
         if placed is None:
-            # One pair: its left eye is the world, and the right eye's map shows the same surface again.
+            # The left eye of one frame is the world: the right eye's map shows the same surface again, and how
+            # the other frames lie to it is not known.
             views = views[:1]
         where = {view: placed.world_from(*view) if placed else np.eye(4) for view in views}
         metric = placed.metric if placed else "right" in dataset.sides
@@ -104,7 +105,9 @@ class Sights:
     @property
     def source(self) -> str:
         """Where the depth comes from, in words."""
-        return "filtered depth of the field" if self.filter else "fused prior"
+        if self.filter:
+            return "filtered depth of the field"
+        return "fused prior" if len(self.views) != 1 else f"prior of frame {self.views[0][1]} alone, left eye"
 
     def __iter__(self) -> Iterator[Sight]:
         for view in self.views:

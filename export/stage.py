@@ -42,6 +42,8 @@ def run(
     """
     sights = Sights.find(scene, poses, prior, nerf, render, filter)
     summary = cloud.write_cloud(options, sights, out)
+    if len(sights) == 1:
+        summary = f"{sights.source}: {summary}"
     if options.no_mesh:
         return summary
     light = Light.read(nerf, sights.dataset)

@@ -15,9 +15,10 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 from monocular.colmap_sfm import SparseModel
-from utils.geometry import FloatArray, invert_rigid, project, rigid, transform, triangulate
+from utils.geometry import FloatArray, invert_rigid, project, rigid, transform
 from utils.scene import Scene
 from utils.sift import detect, mutual_matches, usable_pixels
+from utils.stereo_points import Landmarks, stereo_landmarks
 
 log = logging.getLogger("specula")
 
@@ -25,17 +26,8 @@ FEWEST_INLIERS = 15
 _SMALLEST_SHARE = 0.25  # of the matches that the found pose must explain
 _INLIER_PX = 2.0
 _SAME_FEATURE_PX = 1.5  # a feature this close to a landmark's pixel is the landmark
-_STEREO_PX = 1.0  # largest distance of a triangulated stereo match from its pixels
 _NEIGHBOURS = 4  # placed frames that a new one is matched with
 _MARGIN = 0.008
-
-
-@dataclass(frozen=True)
-class Landmarks:
-    """Points that a frame sees: `pixels` (m, 2) in its left image, `points_left` (m, 3) in its left frame."""
-
-    pixels: FloatArray
-    points_left: FloatArray
 
 
 @dataclass
@@ -131,24 +123,6 @@ class Odometry:
             pixels.append(self.sparse.pixels[observed])
             points_left.append(transform(left_from_world, self.sparse.points_world[self.sparse.point[observed]]))
         return Landmarks(np.concatenate(pixels), np.concatenate(points_left))
-
-
-def stereo_landmarks(scene: Scene, matches: Path, name: str) -> Landmarks:
-    """Triangulate a frame's stereo matches, mm; pairs whose rays miss each other are left out."""
-    rig = scene.rig
-    path = matches / f"{name}.npz"
-    if rig.right is None or rig.right_from_left is None or not path.exists():
-        return Landmarks(np.zeros((0, 2)), np.zeros((0, 3)))
-    with np.load(path) as file:
-        pixels_left, pixels_right = file["pixels_left"], file["pixels_right"]
-    points_left = triangulate(rig.left.matrix, rig.right.matrix, rig.right_from_left, pixels_left, pixels_right)
-    back_left, depth_left = project(rig.left.matrix, points_left)
-    back_right, depth_right = project(rig.right.matrix, transform(rig.right_from_left, points_left))
-    with np.errstate(invalid="ignore"):
-        good = (depth_left > 0) & (depth_right > 0)
-        good &= np.linalg.norm(back_left - pixels_left, axis=1) < _STEREO_PX
-        good &= np.linalg.norm(back_right - pixels_right, axis=1) < _STEREO_PX
-    return Landmarks(pixels_left[good], points_left[good])
 
 
 def solve_pose(matrix: FloatArray, points_world: FloatArray, pixels: FloatArray) -> tuple[FloatArray | None, int]:

@@ -11,11 +11,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from monocular.colmap_sfm import ColmapWorkspace, SparseModel
-from monocular.odometry import Odometry, stereo_landmarks
+from monocular.odometry import Odometry
 from monocular.pose_files import FilePoses, read_poses
 from utils.errors import InputError
 from utils.geometry import FloatArray, invert_rigid, transform
 from utils.scene import Scene
+from utils.stereo_points import stereo_landmarks
 from utils.types import Side
 
 log = logging.getLogger("specula")
@@ -28,6 +29,7 @@ _SMALLEST_SHARE_IN_THREE = 0.3
 _FEWEST_SCALE_PAIRS = 20
 _FEWEST_LANDMARKS = 30
 _SAME_FEATURE_PX = 1.5
+_ONE_PLACE = 1e-6
 _SAME_SCALE = 0.02  # what stereo matches can tell
 
 
@@ -173,6 +175,9 @@ def place_by_file(task: Task) -> Placement:
         factor = given.scale_mm or 1.0
         words = "from the file" if given.metric else "the distance between the two eyes in the file"
         return _triangulate_file(task, given, factor, task.sides, words)
+    if task.stereo and _stands(given.sfm_from_left):
+        words = "from the calibrated stereo rig: all cameras of the file stand at one place"
+        return _triangulate_file(task, given, 1.0, task.sides, words)
     if task.stereo and task.matches is not None:
         factor = _scale_from_stereo(task, given)
         words = "stereo matches beside the points that the file's poses give"
@@ -180,6 +185,13 @@ def place_by_file(task: Task) -> Placement:
             factor, words = 1.0, f"from the file: stereo matches say {factor:.4f} mm a unit"
         return _triangulate_file(task, given, factor, task.sides, words)
     return _triangulate_file(task, given, None, ("left",), "")
+
+
+def _stands(sfm_from_left: FloatArray) -> bool:
+    """Whether all cameras stand at one place: no scale changes anything."""
+    centres = sfm_from_left[np.isfinite(sfm_from_left).all(axis=(1, 2)), :3, 3]
+    size = max(1.0, float(np.abs(centres).max(initial=0.0)))
+    return len(centres) > 0 and bool(np.ptp(centres, axis=0).max() < _ONE_PLACE * size)
 
 
 def _triangulate_file(

@@ -19,6 +19,8 @@ from utils.geometry import invert_rigid, transform
 from utils.images import frame_name, list_images
 from utils.options import option
 from utils.scene import Scene, save_poses
+from utils.scene_motion import RECORD as MOTION
+from utils.scene_motion import SceneMotion, measure_motion
 from utils.stages import Stage
 from utils.types import ARBITRARY_UNITS, Poses
 
@@ -41,8 +43,9 @@ class PosesOptions:
     )
     poses: str = option(
         "colmap",
-        "colmap: structure from motion; odometry: stereo only; file: --poses_path",
-        choices=("colmap", "file", "odometry"),
+        "colmap: structure from motion; odometry: stereo only; file: --poses_path; none: every stereo frame by "
+        "itself, for a camera that stands or tissue that moves: no field, depth and its scores",
+        choices=("colmap", "file", "odometry", "none"),
     )
     poses_path: str | None = option(
         None, "LLFF npy, npz or COLMAP model folder; default <datadir>/poses_bounds.npy"
@@ -92,10 +95,10 @@ def check(options: PosesOptions) -> None:
 
 
 def run(options: PosesOptions, *, out: Path, scene: Path, matches: Path) -> str:
-    """Place the frames and write poses, sparse points and the COLMAP model.
+    """Place the frames and write poses, sparse points and the COLMAP model, and `motion.json` before all.
 
     Raises:
-        NotApplicable: the scene is a single frame.
+        NotApplicable: the scene is a single frame, or `--poses none`.
         InputError: too few frames could be placed, or a pose file is wrong.
     """
     loaded = Scene.load(scene)
@@ -111,14 +114,40 @@ def run(options: PosesOptions, *, out: Path, scene: Path, matches: Path) -> str:
         seed=options.seed,
         file=poses_file(options, read_json(scene / "frames.json").get("datadir", options.datadir)),
     )
+    motion = _look_at_motion(out, task)
+    if options.poses == "none":
+        raise _frame_by_frame(task)
     placement = _METHODS[options.poses](task)
     n_placed = len(placement.model.placed) if placement.model else 0
     if placement.model is None or n_placed < options.min_registered:
-        raise _too_few(options, task, placement, n_placed)
+        raise _too_few(options, task, placement, n_placed, motion)
     _write(out, loaded, placement, placement.model)
     _write_points(out, _training_model(task, placement, placement.model))
     shutil.rmtree(workspace)
     return _summary(placement, placement.model)
+
+
+def _look_at_motion(out: Path, task: Task) -> SceneMotion:
+    """Measure whether camera and tissue move, write it, and warn where a static field is not valid."""
+    motion = measure_motion(task.scene, task.matches)
+    write_json(out / MOTION, motion.to_json())
+    if motion.warning:
+        log.warning("poses: %s", motion.warning)
+    else:
+        log.info("poses: %s", motion.seen)
+    return motion
+
+
+def _frame_by_frame(task: Task) -> Exception:
+    """Return why nothing is placed with `--poses none`: a reason with two eyes, a mistake with one."""
+    if task.stereo:
+        return NotApplicable("every frame stands for itself (--poses none)")
+    return InputError(
+        "--poses none needs both eyes",
+        found="left images only",
+        expected="r/images and a calibration of both eyes: without motion they alone measure depth",
+        do="use --poses colmap, or --poses file",
+    )
 
 
 def _write(out: Path, scene: Scene, placement: Placement, model: SparseModel) -> None:
@@ -188,7 +217,9 @@ def _write_points(out: Path, model: SparseModel) -> None:
     )
 
 
-def _too_few(options: PosesOptions, task: Task, placement: Placement, n_placed: int) -> InputError:
+def _too_few(
+    options: PosesOptions, task: Task, placement: Placement, n_placed: int, motion: SceneMotion
+) -> InputError:
     """Return the error for too few placed frames, with what was found and what may help."""
     counts = placement.counts
     found = f"{n_placed} of {len(task.scene.names)} frames"
@@ -197,6 +228,8 @@ def _too_few(options: PosesOptions, task: Task, placement: Placement, n_placed: 
     if counts.get("models"):
         found += f"; models of {', '.join(str(size) for size in counts['models'])} frames"
     help_stereo = "--poses odometry, " if task.stereo and options.poses != "odometry" else ""
+    if motion.warning:
+        found += f". {motion.warning}"
     return InputError(
         f"--poses {options.poses} could place too few frames",
         found=found,
@@ -215,4 +248,4 @@ def _summary(placement: Placement, model: SparseModel) -> str:
     )
 
 
-STAGE = Stage("poses", run, PosesOptions, ("scene", "matches"), version=2, files=files, check=check)
+STAGE = Stage("poses", run, PosesOptions, ("scene", "matches"), version=3, files=files, check=check)

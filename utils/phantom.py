@@ -1,6 +1,7 @@
 """Write the embedded example: a synthetic stereo endoscope scene with exact truth.
 
-`python -m utils.phantom FOLDER --rig parallel|verged --seed N --frames N --width W --height H`
+`python -m utils.phantom FOLDER --rig parallel|verged --seed N --frames N --width W --height H`, and
+`--still_camera`, `--breathing MM` for what a static field cannot show
 """
 
 import argparse
@@ -20,6 +21,7 @@ from tqdm import tqdm
 from utils.calibration_file import write_matrices
 from utils.errors import InputError
 from utils.phantom_mesh import write_truth_mesh
+from utils.phantom_motion import LARGEST_LIFT_MM, lifted, make_lift
 from utils.phantom_render import Eye, Picture, render
 from utils.phantom_rig import Rig, make_exposure, make_path, make_rig
 from utils.phantom_surface import Organ, make_organ
@@ -29,6 +31,7 @@ DEPTH_PNG_MM = 0.01  # mm per unit of the depth PNGs
 JPEG_QUALITY = 95
 RECORD = "phantom.json"
 VERSION = 1
+_LATER = ("phantom_still_camera", "phantom_breathing")  # recorded where used: older examples stay valid
 MASKS = ("mask_l", "mask_r", "highlight_l", "highlight_r")
 
 
@@ -43,6 +46,10 @@ class PhantomOptions:
     phantom_frames: int = field(default=24, metadata={"help": "stereo frames of the example"})
     phantom_width: int = field(default=320, metadata={"help": "width of the example's images, px"})
     phantom_height: int = field(default=256, metadata={"help": "height of the example's images, px"})
+    phantom_still_camera: bool = field(default=False, metadata={"help": "the example's endoscope does not move"})
+    phantom_breathing: float = field(
+        default=0.0, metadata={"help": "mm by which half of the example's tissue rises and sinks; 0: it is still"}
+    )
 
 
 def ensure_phantom(folder: Path, options: PhantomOptions) -> None:
@@ -63,7 +70,11 @@ def ensure_phantom(folder: Path, options: PhantomOptions) -> None:
 
 
 def _record(options: PhantomOptions) -> dict[str, Any]:
-    return {"version": VERSION} | asdict(options)
+    values = asdict(options)
+    for name in _LATER:
+        if values[name] == getattr(PhantomOptions, name):
+            del values[name]
+    return {"version": VERSION} | values
 
 
 def _record_of(folder: Path) -> dict[str, Any] | None:
@@ -87,10 +98,13 @@ def make_phantom(folder: Path, options: PhantomOptions) -> None:
     organ = make_organ(np.random.default_rng([options.phantom_seed, 1]), rig.organ_scale)
     rng = np.random.default_rng([options.phantom_seed, 2])
     world_from_left = make_path(rig, options.phantom_frames, rng)
+    if options.phantom_still_camera:
+        world_from_left[:] = world_from_left[0]
     exposure = make_exposure(options.phantom_frames, rng)
     eyes = [_eyes(options, rig, pose) for pose in world_from_left]
     _write_views(partial, options, organ, eyes, exposure)
-    write_truth_mesh(partial / "truth_mesh.ply", organ, [eye for pair in eyes for eye in pair])
+    if not options.phantom_breathing:  # else the truth is no one surface
+        write_truth_mesh(partial / "truth_mesh.ply", organ, [eye for pair in eyes for eye in pair])
     lenses: list[tuple[FloatArray, tuple[float, ...]]] = [(rig.camera_left, ()), (rig.camera_right, ())]
     size = (options.phantom_width, options.phantom_height)
     write_matrices(partial / "calib.yaml", lenses, rig.right_from_left, size)
@@ -115,6 +129,13 @@ def make_phantom(folder: Path, options: PhantomOptions) -> None:
 def _check(folder: Path, options: PhantomOptions) -> None:
     """Raise where `make_phantom` could not do what is asked."""
     sizes = (options.phantom_frames, options.phantom_width, options.phantom_height, options.phantom_seed)
+    if not 0 <= options.phantom_breathing <= LARGEST_LIFT_MM:
+        raise InputError(
+            "the phantom cannot breathe as asked",
+            found=f"{options.phantom_breathing:g} mm",
+            expected=f"0 to {LARGEST_LIFT_MM:g} mm",
+            do="change phantom_breathing",
+        )
     if any(size < least for size, least in zip(sizes, (1, 16, 16, 0), strict=True)):
         raise InputError(
             "the phantom cannot be made as asked",
@@ -160,15 +181,18 @@ def _write_views(
     partial: Path, options: PhantomOptions, organ: Organ, eyes: list[list[Eye]], exposure: FloatArray
 ) -> None:
     """Render and write both eyes of every frame, one eye a thread."""
+    rng = np.random.default_rng([options.phantom_seed, 4])
+    lifts_mm, part = make_lift(len(exposure), options.phantom_breathing, rng)
 
-    def view(frame: int, side: int) -> None:
+    def view(frame: int, side: int, tissue: Organ) -> None:
         rng = np.random.default_rng([options.phantom_seed, 3, frame, side])
-        picture = render(organ, eyes[frame][side], exposure[frame], rng)
+        picture = render(tissue, eyes[frame][side], exposure[frame], rng)
         write_picture(partial, str(frame + 1), "lr"[side], picture)
 
     with ThreadPoolExecutor(2) as pool:
         for frame in tqdm(range(len(exposure)), desc="phantom", unit="frame"):
-            list(pool.map(view, (frame, frame), (0, 1)))
+            tissue = lifted(organ, float(lifts_mm[frame]), part)
+            list(pool.map(view, (frame, frame), (0, 1), (tissue, tissue)))
 
 
 def write_picture(folder: Path, name: str, side: str, picture: Picture) -> None:
@@ -204,8 +228,11 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     for name, kind, default in whole:
         parser.add_argument(f"--{name}", type=kind, default=default, help=f"default {default}")
+    parser.add_argument("--still_camera", action="store_true", help="the endoscope does not move")
+    parser.add_argument("--breathing", type=float, default=0.0, help="mm by which half of the tissue moves")
     given = parser.parse_args(arguments)
-    make_phantom(given.folder, PhantomOptions(given.rig, given.seed, given.frames, given.width, given.height))
+    sizes = (given.seed, given.frames, given.width, given.height)
+    make_phantom(given.folder, PhantomOptions(given.rig, *sizes, given.still_camera, given.breathing))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from evaluation.report.pixels import Pixels, tissue_covered
 from evaluation.report.run import Run, read_table
 from evaluation.scores import DEPTH_FOLDERS
 from utils.artifacts import read_json
+from utils.scene_motion import read_motion
 
 State = Literal["good", "fair", "poor", "open"]
 _MARKS = {"good": "●", "fair": "▲", "poor": "■", "open": "–"}
@@ -40,7 +41,7 @@ def judge(value: float, good: float, fair: float) -> State:
 
 def verdicts(run: Run, pixels: Pixels | None) -> list[Verdict]:
     """Return everything that can be judged of a run, and what cannot, with its reason."""
-    found = [_scale(run), *_placed(run), _calibration(run), _sources(run), *_depth(run, pixels)]
+    found = [_scale(run), *_motion(run), *_placed(run), _calibration(run), _sources(run), *_depth(run, pixels)]
     found += [*_mesh(run), _colour(run)]
     judged = honesty(pixels)
     if judged is not None:
@@ -105,6 +106,17 @@ def _scale(run: Run) -> Verdict:
     if run.metric:
         return Verdict("good", "Scale", f"lengths are millimetres ({how})", "good: metric")
     return Verdict("fair", "Scale", f"lengths are {run.unit} ({how})", "look: no length may be read as mm")
+
+
+def _motion(run: Run) -> list[Verdict]:
+    """Judge whether a static field was the right thing to make of the sequence."""
+    rule = "good: the camera moves, the tissue does not; look: the camera stands, or no field was made"
+    motion = read_motion(run.root / "poses")
+    if not motion:
+        return []
+    bad: State = "poor" if motion["tissue"] == "moves" and "nerf" in run.folders else "fair"
+    state: State = "open" if motion["camera"] == "unknown" else bad if motion["warning"] else "good"
+    return [Verdict(state, "Static field", motion["warning"] or motion["seen"], rule)]
 
 
 def _placed(run: Run) -> list[Verdict]:

@@ -158,6 +158,25 @@ def test_metrics_have_the_schema_and_the_numbers(run: Run) -> None:
     assert metrics["poses"] == {"n_registered": 4, "n_frames": 4, "reprojection_px": 0.5, "metric": True}
 
 
+def test_a_warning_of_the_motion_is_the_first_note(run: Run) -> None:
+    motion = {"camera": "stands", "tissue": "moves", "eyes": 2, "seen": "the tissue moves"}
+    write_json(run.logs / "poses" / "motion.json", motion | {"warning": "the tissue moves: not valid"})
+    metrics = run.evaluate()
+    assert metrics["motion"] == {"camera": "stands", "tissue": "moves", "eyes": 2}
+    assert metrics["notes"][0] == "warning: the tissue moves: not valid"
+    assert "- warning: the tissue moves: not valid." in (run.logs / "evaluation" / "table.md").read_text()
+    stamp(run.logs / "poses", 0.1, 9.0, "--poses none")  # nothing was made of several frames
+    assert run.evaluate()["notes"][0] == "motion: the tissue moves"
+
+
+def test_motion_that_suits_a_field_takes_no_line_and_an_unknown_one_does(run: Run) -> None:
+    motion = {"camera": "moves", "tissue": "stands", "eyes": 2, "seen": "so it moves", "warning": ""}
+    write_json(run.logs / "poses" / "motion.json", motion)
+    assert not [note for note in run.evaluate()["notes"] if "moves" in note]
+    write_json(run.logs / "poses" / "motion.json", motion | {"camera": "unknown", "seen": "too few points"})
+    assert run.evaluate()["notes"][0] == "motion: too few points"
+
+
 def test_colour_of_every_region_by_hand(run: Run) -> None:
     regions = run.evaluate()["rgb"]["test"]["right"]
     squared = {"tissue_no_highlight": 10**2, "tissue": (11 * 10**2 + 51**2) / 12}

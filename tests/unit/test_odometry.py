@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monocular.odometry import Odometry, solve_pose, stereo_landmarks
+from monocular.odometry import Odometry, solve_pose
 from stereo_prior import matches as matches_stage
 from stereo_prior.matches import MatchOptions
 from tests.synthetic import parallel_rig, path, turn, verged_rig
@@ -16,6 +16,7 @@ from utils.artifacts import write_npz
 from utils.geometry import project, rigid, rotation_angle_degrees, transform
 from utils.images import write_rgb
 from utils.scene import Scene
+from utils.stereo_points import stereo_landmarks
 from utils.types import Rig
 
 

@@ -9,7 +9,7 @@ import pytest
 from evaluation.mesh_truth import true_depth
 from evaluation.surfaces import read_mesh
 from utils.errors import InputError
-from utils.phantom import PhantomOptions, held_out, main, make_phantom
+from utils.phantom import PhantomOptions, ensure_phantom, held_out, main, make_phantom
 from utils.phantom_rig import make_exposure, make_path, make_rig
 from utils.types import Camera, FloatArray
 
@@ -248,3 +248,27 @@ def test_impossible_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="0 frames"):
         main([str(tmp_path / "new"), "--frames", "0"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+def test_half_of_the_tissue_breathes_before_an_endoscope_that_stands(tmp_path: Path) -> None:
+    options = ("--frames", "6", "--width", "48", "--height", "40", "--still_camera", "--breathing", "5")
+    main([str(tmp_path / "p"), *options])
+    poses = np.load(tmp_path / "p" / "truth_poses.npz")["world_from_left"]
+    assert (poses == poses[0]).all()
+    depth_mm = np.stack([read_depth_mm(tmp_path / "p", "l", str(frame)) for frame in range(1, 7)])
+    ways_mm = np.ptp(depth_mm[:, np.isfinite(depth_mm).all(axis=0)], axis=0)
+    assert 4.0 < np.median(ways_mm[ways_mm > np.percentile(ways_mm, 90)]) < 9.0  # more on flanks that slide past
+    assert 0.1 < (ways_mm < 0.3).mean() < 0.9
+    assert not (tmp_path / "p" / "truth_mesh.ply").exists(), "no one surface is the true one"
+
+
+def test_examples_made_before_breathing_was_known_are_still_valid(tmp_path: Path) -> None:
+    folder = tmp_path / "p"
+    usual = PhantomOptions("parallel", 0, 1, 32, 32)
+    make_phantom(folder, usual)
+    assert "phantom_breathing" not in (folder / "phantom.json").read_text()
+    ensure_phantom(folder, usual)
+    with pytest.raises(InputError, match="is not the example that these options make"):
+        ensure_phantom(folder, PhantomOptions("parallel", 0, 1, 32, 32, False, 2.0))
+    with pytest.raises(InputError, match="cannot breathe as asked"):
+        make_phantom(tmp_path / "other", PhantomOptions("parallel", 0, 1, 32, 32, False, 50.0))

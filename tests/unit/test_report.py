@@ -199,6 +199,22 @@ def test_rank_correlation_sees_order_alone() -> None:
     assert np.isnan(rank_correlation(values, np.ones(5)))
 
 
+def test_a_static_field_is_judged_by_the_motion(fresh: Example) -> None:
+    def judged(camera: str, tissue: str, warning: str) -> tuple[str, str]:
+        record = {"camera": camera, "tissue": tissue, "eyes": 2, "seen": "so it moves", "warning": warning}
+        write_json(fresh.logs / "poses" / "motion.json", record)
+        one = {one.what: one for one in verdicts(fresh.read(), None)}["Static field"]
+        return one.state, one.found
+
+    fresh.evaluate()
+    assert judged("moves", "stands", "") == ("good", "so it moves")
+    assert judged("stands", "stands", "no parallax") == ("fair", "no parallax")
+    assert judged("stands", "moves", "not valid") == ("poor", "not valid")
+    assert judged("unknown", "unknown", "") == ("open", "so it moves")
+    fresh.skip("nerf", "render", "filter", reason="every frame stands for itself")
+    assert judged("stands", "moves", "not valid") == ("fair", "not valid")
+
+
 def test_a_run_without_truth_says_so(fresh: Example) -> None:
     for side in "lr":
         shutil.rmtree(fresh.data / side / "depth")
