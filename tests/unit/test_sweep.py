@@ -191,6 +191,20 @@ def test_a_sweep_in_a_configuration_and_scenes_of_one_name_are_refused(
     config.write_text(f"expname = a\ndatadir = {data}\nbasedir = {tmp_path / 'logs'}\n")
     assert sweep_program.main(["--configs", str(config), str(config)]) == 2
     assert "need names that differ" in capsys.readouterr().err
+    other = tmp_path / "b.txt"
+    other.write_text(f"expname = a\ndatadir = {data}\nbasedir = {tmp_path / 'elsewhere'}\n")
+    assert sweep_program.main(["--configs", str(config), str(other), "--sweep", "seed=0,1"]) == 2
+    assert "need names that differ" in capsys.readouterr().err
+
+
+def test_a_sweep_in_the_folder_of_one_of_its_runs_is_refused_instead_of_waiting_for_itself(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "a.txt"
+    config.write_text(f"expname = a\ndatadir = {data}\nbasedir = {tmp_path / 'logs'}\n")
+    assert sweep_program.main(["--configs", str(config), "--sweep_name=a"]) == 2
+    assert "would be the sweep's folder and a run's" in capsys.readouterr().err
+    assert made(data) == Counter()
 
 
 def begin(data: Path, *more: str) -> subprocess.Popen[str]:

@@ -176,17 +176,25 @@ def test_a_task_that_ends_well_without_its_result_has_failed() -> None:
 
 def test_the_machine_is_divided_by_cores_or_by_shares_of_gpus() -> None:
     cores = list(range(8))
-    plain = slots(SweepOptions(), cores, 0)
+    plain = slots(SweepOptions(), cores, [])
     assert [(slot.cores, slot.gpus) for slot in plain] == [((0, 1, 2, 3), None), ((4, 5, 6, 7), None)]
-    assert len(slots(SweepOptions(), [0, 1], 0)) == 1
-    assert [slot.cores for slot in slots(SweepOptions(cpus_per_run=2), cores[:4], 0)] == [(0, 1), (2, 3)]
-    assert [slot.gpus for slot in slots(SweepOptions(), cores, 2)] == ["0", "1"]
-    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0.5), cores, 2)] == ["0", "1", "0", "1"]
-    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=2), cores, 4)] == ["0,1", "2,3"]
-    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0, sweep_jobs=3), cores, 2)] == ["", "", ""]
+    assert [slot.gpus for slot in slots(SweepOptions(), cores, ["GPU-7f", "3"])] == ["GPU-7f", "3"]
+    assert len(slots(SweepOptions(), [0, 1], [])) == 1
+    assert [slot.cores for slot in slots(SweepOptions(cpus_per_run=2), cores[:4], [])] == [(0, 1), (2, 3)]
+    assert [slot.gpus for slot in slots(SweepOptions(), cores, ["0", "1"])] == ["0", "1"]
+    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0.5), cores, ["0", "1"])] == ["0", "1", "0", "1"]
+    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=2), cores, ["0", "1", "2", "3"])] == [
+        "0,1",
+        "2,3",
+    ]
+    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0, sweep_jobs=3), cores, ["0", "1"])] == [
+        "",
+        "",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("options", [SweepOptions(gpus_per_run=1), SweepOptions(sweep_jobs=-1)])
 def test_a_division_that_cannot_be_is_refused(options: SweepOptions) -> None:
     with pytest.raises(InputError, match="cannot be divided so"):
-        slots(options, [0, 1], 0)
+        slots(options, [0, 1], [])
