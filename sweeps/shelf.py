@@ -21,7 +21,7 @@ class Shelf:
         """Look for results in the folders of the runs, then in `homes`: other experiments on the same scenes."""
         self._runs, self._homes = runs, set(homes) - {run.folder for run in runs}
         self._places: dict[Made, Path] = {}
-        wanted = {run.made(name) for run in runs for name in run.chosen}
+        wanted = {run.made(name) for run in runs for name in run.stages}
         stages = tuple(dict.fromkeys(name for name, _ in wanted))
         for folder in dict.fromkeys([*(run.folder for run in runs), *homes]):
             for made, place in _results(folder, stages):
@@ -45,7 +45,7 @@ class Shelf:
         by_folder = {run.folder: run for run in self._runs}
         arrived: dict[Made, tuple[Path, Path]] = {}
         for run in self._runs:
-            for name in run.chosen:
+            for name in run.stages:
                 made, target = run.made(name), run.folder / name
                 place = self._places.get(made)
                 if place is None or made in arrived:
@@ -81,7 +81,7 @@ class Shelf:
     def link(self, run: Run) -> None:
         """Link into a run's folder every result that it shares and has not made itself."""
         run.folder.mkdir(parents=True, exist_ok=True)
-        for name in run.chosen:
+        for name in run.stages:
             place, target = self._places.get(run.made(name)), run.folder / name
             if place is None:
                 if target.is_symlink():

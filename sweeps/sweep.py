@@ -122,6 +122,8 @@ class Sweep:
     def _bring_up_to_date(self, options: SweepOptions) -> list[Result]:
         shelf = Shelf(self._runs, self._homes() if any(self.settings) else [])
         shelf.gather()
+        for run in self._runs:
+            _require_inputs(run, shelf)
         tasks = make_tasks(self.pipeline.stages, self._runs, shelf.found())
         results = {run.folder: self._done(shelf, run) for run in self._runs if shelf.complete(run)}
         log.info("sweep: %d runs, %d of them finished before, %d tasks", len(self._runs), len(results), len(tasks))
@@ -157,6 +159,8 @@ class Sweep:
             results.update({run.folder: self._done(shelf, run) for run in new})
             return f"it ended without making {', '.join(missing)}" if missing else ""
 
+        live, written, rest = LiveTable(self._runs, states), len(results), 0.0
+
         def changed(progress: Progress) -> None:
             nonlocal written, rest
             if len(results) > written and time.monotonic() >= rest:
@@ -165,7 +169,6 @@ class Sweep:
                 rest = time.monotonic() + _WRITING_SHARE * (time.monotonic() - began)
             live.show(progress, results)
 
-        live, written, rest = LiveTable(self._runs, states), len(results), 0.0
         with closing(_workers(options, self.folder, self.pipeline.program)) as workers:
             log.info("sweep: %s", workers.describe())
             progress = work_off(
@@ -207,6 +210,17 @@ class Sweep:
         lines = remarks(listed, flags, self.command, [*self._notes, *notes])
         write_text(self.folder / "sweep.md", markdown(title, table, lines))
         write_text(self.folder / "sweep.tex", latex(title, table, lines))
+
+
+def _require_inputs(run: Run, shelf: Shelf) -> None:
+    missing = [name for name in run.inputs if run.made(name) not in shelf]
+    if missing:
+        raise InputError(
+            f"{run.title}: stage `{missing[0]}` is needed first",
+            found="no finished folder among the runs of the sweep and of the scene",
+            expected="the folder that these options make",
+            do=f"sweep with `--from {missing[0]}`, or without --only and --from",
+        )
 
 
 def _workers(options: SweepOptions, folder: Path, program: Path) -> Any:

@@ -133,6 +133,17 @@ def test_failed_runs_are_tried_again_and_named(data: Path) -> None:
     assert {line["state"] for line in lines(data)} == {"done"}
 
 
+def test_stages_before_the_first_that_is_asked_for_are_taken_from_the_plain_run_or_missed_at_once(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = ("--sweep", "factor=2", "--from=train")
+    assert sweep(data, *late) == 2
+    assert "stage `prior` is needed first" in capsys.readouterr().err
+    assert sweep_program.main(words(data, "--until=prior")) == 0
+    assert sweep(data, *late) == 0
+    assert float(lines(data)[0]["abs_rel"]) == 8
+
+
 def test_what_fails_for_good_leaves_the_rest_alone(data: Path) -> None:
     (data / "failed_2_0").write_text("x")  # the one failure of this run is behind it
     assert sweep(data, "--sweep", "factor=2,8", "--fail=1", "--sweep_retries=0") == 1

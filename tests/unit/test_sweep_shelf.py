@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import shelf as module
 from sweeps.plan import Run
 from sweeps.results import read_result
 from sweeps.shelf import Shelf
@@ -49,7 +48,7 @@ def test_a_folder_that_is_replaced_while_it_is_copied_is_not_taken_over(
         put(home / "new", "z")
         replace_folder(home / "new", home / "prior")
 
-    monkeypatch.setattr(module.shutil, "copytree", copy_beside_another)
+    monkeypatch.setattr(shutil, "copytree", copy_beside_another)
     shelf.gather()
     assert not shelf.complete(run)
     assert list(run.folder.iterdir()) == []
