@@ -92,8 +92,8 @@ class Planner:
             hashes[stage.name] = stage_record(stage, options[stage.name], inputs, hash_of=self._hash)["hash"]
         folder = Path(experiment.basedir) / experiment.expname
         reads = {name for stage in self._stages if stage.name in chosen for name in stage.reads}
-        inputs = tuple(name for name in names if name in reads and name not in chosen)
-        return Run(scene, setting, folder, tuple(words), hashes, tuple(chosen), inputs)
+        needed = tuple(name for name in names if name in reads and name not in chosen)
+        return Run(scene, setting, folder, tuple(words), hashes, tuple(chosen), needed)
 
 
 def _checked(check: Callable[[Any], None], options: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.cluster import _limits
 from sweeps.launch import Outcome
 from sweeps.local import slots
 from sweeps.options import SweepOptions
@@ -198,3 +199,9 @@ def test_the_machine_is_divided_by_cores_or_by_shares_of_gpus() -> None:
 def test_a_division_that_cannot_be_is_refused(options: SweepOptions) -> None:
     with pytest.raises(InputError, match="cannot be divided so"):
         slots(options, [0, 1], [])
+
+
+def test_a_run_on_a_cluster_keeps_to_its_cores_and_sees_no_gpu_that_it_did_not_ask_for() -> None:
+    cores = {"OMP_NUM_THREADS": "4", "NUMBA_NUM_THREADS": "4"}
+    assert _limits({"num_cpus": 4.0, "num_gpus": 0.5}) == cores
+    assert _limits({"num_cpus": 4.0, "num_gpus": 0.0}) == cores | {"CUDA_VISIBLE_DEVICES": ""}
