@@ -29,6 +29,7 @@ from sweeps.scenes import Scene, read_scenes, without_sweep
 from sweeps.settings import Setting
 from sweeps.sweep import Sweep
 from utils.errors import InputError
+from utils.folder_lock import only_one
 from utils.latex import table_row
 from utils.options import parse_options
 from utils.reference_flags import RETIRED
@@ -78,8 +79,10 @@ def main(argv: Sequence[str]) -> int:
         ]
         command = setting.command_line("paper.py", argv)
         folder = setting.LOGS / given.name
-        for former in folder.glob("*/*/"):
-            setting.forget_where_code_changed(former, setting.ALL_CODE)
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_one(folder, wait=False):  # another ablation may be at work there
+            for former in folder.glob("*/*/"):
+                setting.forget_where_code_changed(former, setting.ALL_CODE)
         sweep = Sweep(folder, scenes, settings, program.pipeline(), command)
         results = sweep.work(options)
     except InputError as error:

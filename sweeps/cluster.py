@@ -68,7 +68,8 @@ class RayWorkers:
     def submit(self, task: Task, words: list[str]) -> None:
         """Hand a task in."""
         log = (task.run.folder / LOG).resolve()
-        self._tasks[self._worker.remote(words, str(log), os.getcwd(), str(self._program))] = task
+        limits = _limits(self._resources)
+        self._tasks[self._worker.remote(words, str(log), os.getcwd(), str(self._program), limits)] = task
 
     def wait(self, seconds: float) -> Iterator[tuple[Task, Outcome]]:
         """Yield the tasks that ended, waiting for the first of them at most so long."""
@@ -95,10 +96,17 @@ class RayWorkers:
         self._ray.shutdown()
 
 
-def _work(words: list[str], log: str, folder: str, program: str) -> Outcome:
+def _work(words: list[str], log: str, folder: str, program: str, extra: dict[str, str]) -> Outcome:
     """Run one task; called on a machine of the cluster."""
     os.chdir(folder)
-    return execute(words, Path(log), Path(program))
+    return execute(words, Path(log), Path(program), extra)
+
+
+def _limits(resources: dict[str, float]) -> dict[str, str]:
+    """Return the environment that keeps a run to its share; Ray hides no GPU from a task that asks for none."""
+    cores = str(max(1, int(resources["num_cpus"])))
+    threads = {"OMP_NUM_THREADS": cores, "NUMBA_NUM_THREADS": cores}
+    return threads if resources["num_gpus"] else threads | {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def _last_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from sweeps.settings import SEED, Axis, Setting, in_words
 
 SHOWN = {"abs_rel": "↓", "psnr": "↑", "lpips": "↓", "chamfer_mm": "↓"}  # and which way is better
 MOST_ROWS = 12
+_DPI, _MOST_PIXELS = 130, 12_000
 
 
 def heat_maps(axes: Sequence[Axis], results: Sequence[Result], path: Path) -> int:
@@ -46,7 +47,7 @@ def heat_maps(axes: Sequence[Axis], results: Sequence[Result], path: Path) -> in
             _draw(places[row][column], values, across, down, FIGURES[key].pattern)
             places[row][column].set_title(_title(key, setting), size=9)
     partial = path.with_name(path.name + ".partial")
-    picture.savefig(partial, dpi=130, format="png")
+    picture.savefig(partial, dpi=min(_DPI, _MOST_PIXELS / max(picture.get_size_inches())), format="png")
     partial.replace(path)
     return left_out
 

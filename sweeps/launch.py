@@ -75,10 +75,10 @@ def _error_of(log: Path) -> str:
     return " ".join(last[-1].split()) if last else ""
 
 
-def execute(words: Sequence[str], log: Path, program: Path) -> Outcome:
+def execute(words: Sequence[str], log: Path, program: Path, extra: dict[str, str]) -> Outcome:
     """Run to the end and return the outcome: what a worker of a cluster does."""
     with open(log, "ab") as file:
-        process = start(words, file, {}, program)
+        process = start(words, file, extra, program)
         return judge(process.wait(), log)
 
 

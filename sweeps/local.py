@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -43,7 +43,7 @@ class LocalWorkers:
     def __init__(self, options: SweepOptions, program: Path) -> None:
         """Divide the machine. Raises InputError for numbers that it cannot satisfy."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._free = slots(options, cores, _count_gpus())
+        self._free = slots(options, cores, _gpus())
         self.size = len(self._free)
         self._jobs: list[_Job] = []
         self._program = program
@@ -101,18 +101,21 @@ class LocalWorkers:
         self._jobs.clear()
 
 
-def _count_gpus() -> int:
+def _gpus() -> list[str]:
+    """Return what the GPUs that this process may use are called: a batch system gives some of a machine's."""
     import torch  # takes seconds, and only who divides the machine needs it
 
-    return torch.cuda.device_count()
+    count, given = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in given.split(",")][:count] if given else [str(gpu) for gpu in range(count)]
 
 
-def slots(options: SweepOptions, cores: list[int], n_gpus: int) -> list[Slot]:
+def slots(options: SweepOptions, cores: list[int], gpus: Sequence[str]) -> list[Slot]:
     """Divide cores and GPUs among the runs at a time.
 
     Raises:
         InputError: more GPUs for a run than there are, or a number that makes no sense.
     """
+    n_gpus = len(gpus)
     share = options.gpus_per_run if options.gpus_per_run >= 0 else min(1.0, n_gpus)
     jobs, cpus = options.sweep_jobs, options.cpus_per_run
     if share > n_gpus or (share > 1 and share != int(share)) or min(jobs, cpus) < 0:
@@ -122,7 +125,7 @@ def slots(options: SweepOptions, cores: list[int], n_gpus: int) -> list[Slot]:
             expected=f"at most {n_gpus} GPUs a run, whole numbers above one, nothing negative",
             do="give smaller numbers, or leave the flags out",
         )
-    groups = _gpu_groups(share, n_gpus)
+    groups = _gpu_groups(share, gpus)
     jobs = jobs or (len(groups) if share else max(1, len(cores) // (cpus or _CORES_A_RUN)))
     mine = cpus or max(1, len(cores) // jobs)
     return [
@@ -136,13 +139,11 @@ def _cores_of(job: int, count: int, cores: list[int]) -> tuple[int, ...]:
     return tuple(sorted({cores[(job * count + place) % len(cores)] for place in range(count)})) if cores else ()
 
 
-def _gpu_groups(share: float, n_gpus: int) -> list[str]:
+def _gpu_groups(share: float, gpus: Sequence[str]) -> list[str]:
     """Return what each run at a time sees of the GPUs: some whole ones, or one that it shares."""
     if share == 0:
         return []
     if share < 1:
-        return [str(gpu) for _ in range(int(1 / share + 1e-9)) for gpu in range(n_gpus)]
+        return [gpu for _ in range(int(1 / share + 1e-9)) for gpu in gpus]
     whole = int(share)
-    return [
-        ",".join(str(gpu) for gpu in range(first, first + whole)) for first in range(0, n_gpus - whole + 1, whole)
-    ]
+    return [",".join(gpus[first : first + whole]) for first in range(0, len(gpus) - whole + 1, whole)]

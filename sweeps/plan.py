@@ -27,6 +27,7 @@ class Run:
         words: the command line that makes it, without the program's name.
         hashes: stage -> hash of what it is made from, of all stages of the pipeline.
         chosen: the stages that are asked for.
+        inputs: stages that those read and that are not asked for: they must be finished somewhere.
     """
 
     scene: str
@@ -35,6 +36,12 @@ class Run:
     words: tuple[str, ...]
     hashes: Mapping[str, str]
     chosen: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that its folder needs: what is asked for, and what that reads."""
+        return *self.inputs, *self.chosen
 
     @property
     def title(self) -> str:
@@ -84,7 +91,9 @@ class Planner:
             inputs = {name: hashes[name] for name in stage.reads}
             hashes[stage.name] = stage_record(stage, options[stage.name], inputs, hash_of=self._hash)["hash"]
         folder = Path(experiment.basedir) / experiment.expname
-        return Run(scene, setting, folder, tuple(words), hashes, tuple(chosen))
+        reads = {name for stage in self._stages if stage.name in chosen for name in stage.reads}
+        needed = tuple(name for name in names if name in reads and name not in chosen)
+        return Run(scene, setting, folder, tuple(words), hashes, tuple(chosen), needed)
 
 
 def _checked(check: Callable[[Any], None], options: Any) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sweeps.plan import Run
 from utils.artifacts import read_json
+from utils.errors import InputError
 from utils.stages import finished, skipped
 
 SCORES = ("depth", "depth_sources", "rgb", "mesh", "poses", "protocols", "right_eye_held_out")
@@ -70,7 +71,10 @@ def read_result(run: Run, state: str, reason: str) -> Result:
     if "evaluation" not in run.chosen or not finished(folder, run.hashes["evaluation"]):
         return Result(run, state, reason, {}, {})
     why = skipped(folder)
-    metrics = {} if why else dict(read_json(folder / "metrics.json"))
+    try:
+        metrics = {} if why else dict(read_json(folder / "metrics.json"))
+    except (InputError, FileNotFoundError) as error:
+        return Result(run, state, reason or " ".join(str(error).split()), {}, {})
     return Result(run, state, reason or why or "", figures(metrics), metrics)
 
 

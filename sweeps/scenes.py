@@ -68,6 +68,7 @@ def read_scenes(words: Sequence[str], options: SweepOptions, pipeline: Pipeline)
             do="name every scene by --configs",
         )
     scenes: list[Scene] = []
+    names: set[str] = set()
     for config in options.configs or ("",):
         mine = (*(("--config", config) if config else ()), *words)
         parsed = pipeline.parse(mine)
@@ -79,15 +80,14 @@ def read_scenes(words: Sequence[str], options: SweepOptions, pipeline: Pipeline)
                 do="write them on the command line",
             )
         experiment = parsed["experiment"]
-        if not experiment.expname or any(
-            one.home == Path(experiment.basedir) / experiment.expname for one in scenes
-        ):
+        if not experiment.expname or experiment.expname in names:
             raise InputError(
                 "the scenes of a sweep need names that differ",
                 found=f"expname {experiment.expname or 'missing'} in {config or 'the command line'}",
                 expected="one expname a scene",
                 do="correct expname in the configurations",
             )
+        names.add(experiment.expname)
         mine = (*mine, *pipeline.prepare(parsed))
         scenes.append(Scene(experiment.expname, mine, Path(experiment.basedir)))
     return scenes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -20,7 +21,7 @@ class Shelf:
         """Look for results in the folders of the runs, then in `homes`: other experiments on the same scenes."""
         self._runs, self._homes = runs, set(homes) - {run.folder for run in runs}
         self._places: dict[Made, Path] = {}
-        wanted = {run.made(name) for run in runs for name in run.chosen}
+        wanted = {run.made(name) for run in runs for name in run.stages}
         stages = tuple(dict.fromkeys(name for name, _ in wanted))
         for folder in dict.fromkeys([*(run.folder for run in runs), *homes]):
             for made, place in _results(folder, stages):
@@ -38,26 +39,38 @@ class Shelf:
         """Bring every result into a run that needs it.
 
         What other experiments have is copied: those may change any time. What lies in a run to which it does not
-        belong any more moves to one where it does.
+        belong any more moves to one where it does; all of it is taken out before anything is put in its place,
+        as runs may want what the others have.
         """
         by_folder = {run.folder: run for run in self._runs}
+        arrived: dict[Made, tuple[Path, Path]] = {}
         for run in self._runs:
-            for name in run.chosen:
+            for name in run.stages:
                 made, target = run.made(name), run.folder / name
                 place = self._places.get(made)
-                if place is None:
+                if place is None or made in arrived:
                     continue
                 holder = by_folder.get(place.parent)
                 if holder is not None and holder.made(name) != made:
-                    replace_folder(place, target)
-                    self._places[made] = target
+                    arrived[made] = _taken_out(place, target), target
                 elif place.parent in self._homes:
-                    self._places[made] = _copied(place, target)
-        self._places = {made: place for made, place in self._places.items() if finished(place, made[1])}
+                    copy = _copied(place, target)
+                    if copy is not None:
+                        arrived[made] = copy, target
+        for made, (partial, target) in arrived.items():
+            replace_folder(partial, target)
+            self._places[made] = target
+        self._places = {made: place for made, place in self._places.items() if self._usable(made, place)}
+
+    def _usable(self, made: Made, place: Path) -> bool:
+        return place.parent not in self._homes and finished(place, made[1])
 
     def keep(self, run: Run, names: Iterable[str]) -> list[str]:
         """Enter what a run has finished; return the stages that are not there."""
         missing = []
+        # A network drive remembers for a while what was not there, unless the folder is opened.
+        with contextlib.suppress(FileNotFoundError), os.scandir(run.folder):
+            pass
         for name in names:
             if finished(run.folder / name, run.hashes[name]):
                 self._places[run.made(name)] = (run.folder / name).resolve()
@@ -68,7 +81,7 @@ class Shelf:
     def link(self, run: Run) -> None:
         """Link into a run's folder every result that it shares and has not made itself."""
         run.folder.mkdir(parents=True, exist_ok=True)
-        for name in run.chosen:
+        for name in run.stages:
             place, target = self._places.get(run.made(name)), run.folder / name
             if place is None:
                 if target.is_symlink():
@@ -96,14 +109,41 @@ def _results(folder: Path, stages: Sequence[str]) -> Iterable[tuple[Made, Path]]
                 continue  # a damaged stamp: the stage is made again
 
 
-def _copied(place: Path, target: Path) -> Path:
-    """Copy a finished folder by hard links where the disk has them: finished files are replaced, never changed."""
+def _taken_out(place: Path, target: Path) -> Path:
+    """Move a finished folder beside the place where it will lie; return where it waits."""
+    partial = target.with_name(f"{target.name}.moved")
+    shutil.rmtree(partial, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    place.rename(partial)
+    return partial
+
+
+def _copied(place: Path, target: Path) -> Path | None:
+    """Copy a finished folder by hard links where the disk has them: finished files are replaced, never changed.
+
+    Returns None where another process replaced the folder in the meantime: the copy may be of both.
+    """
     partial = target.with_name(f"{target.name}.copy")
     shutil.rmtree(partial, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(place, partial, copy_function=_link_or_copy)
-    replace_folder(partial, target)
-    return target
+    before = _identity(place)
+    try:
+        shutil.copytree(place, partial, copy_function=_link_or_copy)
+    except (FileNotFoundError, shutil.Error):
+        if before is not None and _identity(place) == before:
+            raise
+    if before is not None and _identity(place) == before:
+        return partial
+    shutil.rmtree(partial, ignore_errors=True)
+    return None
+
+
+def _identity(folder: Path) -> int | None:
+    """Return what tells a folder from the one that takes its place; None where there is none."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
@@ -21,11 +22,13 @@ from sweeps.schedule import Progress, work_off
 from sweeps.settings import Axis, Setting, combinations, folder_name, read_axes
 from sweeps.shelf import Shelf
 from sweeps.tables import latex, markdown, remarks, rows
+from utils.errors import InputError
 from utils.experiment import ExperimentOptions, open_experiment
 from utils.folder_lock import only_one
 
 log = logging.getLogger("specula")
 
+_WRITING_SHARE = 20.0  # tables of thousands of runs take a second: that is not done anew for every run
 _NOT_SWEPT = ("expname", "basedir", "datadir", "config", "only", "from", "until", "open", "wait", "sweep_task")
 
 
@@ -85,6 +88,7 @@ class Sweep:
         Raises:
             InputError: a mistake in a setting or a dataset, found before any run begins; or the sweep is running.
         """
+        self._require_own_folder()
         open_experiment(ExperimentOptions(expname=self.folder.name, basedir=str(self.folder.parent)))
         with only_one(self.folder, wait=False):
             planner = Planner(self.pipeline.stages)
@@ -93,6 +97,16 @@ class Sweep:
             for note in self._notes:
                 log.warning("%s", note)
             return self._bring_up_to_date(options)
+
+    def _require_own_folder(self) -> None:
+        """Refuse the folder of a scene's own experiment: its run would wait for the sweep, which waits for it."""
+        if any(self.folder.resolve() == scene.home.resolve() for scene in self.scenes):
+            raise InputError(
+                f"{self.folder} would be the sweep's folder and a run's",
+                found=f"a scene and a sweep of the name {self.folder.name}",
+                expected="a folder of its own for the tables of the sweep",
+                do="give another --sweep_name",
+            )
 
     def _plan(self, scene: Scene, planner: Planner) -> list[Run]:
         runs = []
@@ -108,6 +122,8 @@ class Sweep:
     def _bring_up_to_date(self, options: SweepOptions) -> list[Result]:
         shelf = Shelf(self._runs, self._homes() if any(self.settings) else [])
         shelf.gather()
+        for run in self._runs:
+            _require_inputs(run, shelf)
         tasks = make_tasks(self.pipeline.stages, self._runs, shelf.found())
         results = {run.folder: self._done(shelf, run) for run in self._runs if shelf.complete(run)}
         log.info("sweep: %d runs, %d of them finished before, %d tasks", len(self._runs), len(results), len(tasks))
@@ -143,13 +159,16 @@ class Sweep:
             results.update({run.folder: self._done(shelf, run) for run in new})
             return f"it ended without making {', '.join(missing)}" if missing else ""
 
+        live, written, rest = LiveTable(self._runs, states), len(results), 0.0
+
         def changed(progress: Progress) -> None:
-            if len(results) > written[0]:
-                written[0] = len(results)
+            nonlocal written, rest
+            if len(results) > written and time.monotonic() >= rest:
+                began, written = time.monotonic(), len(results)
                 self._write(self._listed(states, progress, results))
+                rest = time.monotonic() + _WRITING_SHARE * (time.monotonic() - began)
             live.show(progress, results)
 
-        live, written = LiveTable(self._runs, states), [len(results)]
         with closing(_workers(options, self.folder, self.pipeline.program)) as workers:
             log.info("sweep: %s", workers.describe())
             progress = work_off(
@@ -177,9 +196,10 @@ class Sweep:
         notes = []
         for scene in self.scenes:
             mine = [result for result in listed if result.run.scene == scene.name]
-            left_out = heat_maps(self.axes, mine, self.folder / f"heatmap_{scene.name}.png")
+            picture = f"heatmap_{scene.name.replace('/', '_')}.png"
+            left_out = heat_maps(self.axes, mine, self.folder / picture)
             if left_out:
-                notes.append(f"heatmap_{scene.name}.png leaves {left_out} rows of maps out for want of space.")
+                notes.append(f"{picture} leaves {left_out} rows of maps out for want of space.")
         return notes
 
     def _write(self, listed: Sequence[Result], notes: Sequence[str] = ()) -> None:
@@ -190,6 +210,17 @@ class Sweep:
         lines = remarks(listed, flags, self.command, [*self._notes, *notes])
         write_text(self.folder / "sweep.md", markdown(title, table, lines))
         write_text(self.folder / "sweep.tex", latex(title, table, lines))
+
+
+def _require_inputs(run: Run, shelf: Shelf) -> None:
+    missing = [name for name in run.inputs if run.made(name) not in shelf]
+    if missing:
+        raise InputError(
+            f"{run.title}: stage `{missing[0]}` is needed first",
+            found="no finished folder among the runs of the sweep and of the scene",
+            expected="the folder that these options make",
+            do=f"sweep with `--from {missing[0]}`, or without --only and --from",
+        )
 
 
 def _workers(options: SweepOptions, folder: Path, program: Path) -> Any:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from utils.geometry import invert_rigid
 
@@ -95,6 +94,8 @@ class Rig:
         right = self.camera("right").resized(left.width, left.height)
         mean = {key: (getattr(left, key) + getattr(right, key)) / 2 for key in ("fx", "fy", "cx", "cy")}
         left_from_middle = left_from_right.copy()
+        from scipy.spatial.transform import Rotation  # takes longer to load than all else that a run starts with
+
         turn = Rotation.from_matrix(left_from_right[:3, :3]).as_rotvec()
         left_from_middle[:3, :3] = Rotation.from_rotvec(turn / 2).as_matrix()
         left_from_middle[:3, 3] /= 2

@@ -133,6 +133,17 @@ def test_failed_runs_are_tried_again_and_named(data: Path) -> None:
     assert {line["state"] for line in lines(data)} == {"done"}
 
 
+def test_stages_before_the_first_that_is_asked_for_are_taken_from_the_plain_run_or_missed_at_once(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = ("--sweep", "factor=2", "--from=train")
+    assert sweep(data, *late) == 2
+    assert "stage `prior` is needed first" in capsys.readouterr().err
+    assert sweep_program.main(words(data, "--until=prior")) == 0
+    assert sweep(data, *late) == 0
+    assert float(lines(data)[0]["abs_rel"]) == 8
+
+
 def test_what_fails_for_good_leaves_the_rest_alone(data: Path) -> None:
     (data / "failed_2_0").write_text("x")  # the one failure of this run is behind it
     assert sweep(data, "--sweep", "factor=2,8", "--fail=1", "--sweep_retries=0") == 1
@@ -191,6 +202,20 @@ def test_a_sweep_in_a_configuration_and_scenes_of_one_name_are_refused(
     config.write_text(f"expname = a\ndatadir = {data}\nbasedir = {tmp_path / 'logs'}\n")
     assert sweep_program.main(["--configs", str(config), str(config)]) == 2
     assert "need names that differ" in capsys.readouterr().err
+    other = tmp_path / "b.txt"
+    other.write_text(f"expname = a\ndatadir = {data}\nbasedir = {tmp_path / 'elsewhere'}\n")
+    assert sweep_program.main(["--configs", str(config), str(other), "--sweep", "seed=0,1"]) == 2
+    assert "need names that differ" in capsys.readouterr().err
+
+
+def test_a_sweep_in_the_folder_of_one_of_its_runs_is_refused_instead_of_waiting_for_itself(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "a.txt"
+    config.write_text(f"expname = a\ndatadir = {data}\nbasedir = {tmp_path / 'logs'}\n")
+    assert sweep_program.main(["--configs", str(config), "--sweep_name=a"]) == 2
+    assert "would be the sweep's folder and a run's" in capsys.readouterr().err
+    assert made(data) == Counter()
 
 
 def begin(data: Path, *more: str) -> subprocess.Popen[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.cluster import _limits
 from sweeps.launch import Outcome
 from sweeps.local import slots
 from sweeps.options import SweepOptions
@@ -176,17 +177,31 @@ def test_a_task_that_ends_well_without_its_result_has_failed() -> None:
 
 def test_the_machine_is_divided_by_cores_or_by_shares_of_gpus() -> None:
     cores = list(range(8))
-    plain = slots(SweepOptions(), cores, 0)
+    plain = slots(SweepOptions(), cores, [])
     assert [(slot.cores, slot.gpus) for slot in plain] == [((0, 1, 2, 3), None), ((4, 5, 6, 7), None)]
-    assert len(slots(SweepOptions(), [0, 1], 0)) == 1
-    assert [slot.cores for slot in slots(SweepOptions(cpus_per_run=2), cores[:4], 0)] == [(0, 1), (2, 3)]
-    assert [slot.gpus for slot in slots(SweepOptions(), cores, 2)] == ["0", "1"]
-    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0.5), cores, 2)] == ["0", "1", "0", "1"]
-    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=2), cores, 4)] == ["0,1", "2,3"]
-    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0, sweep_jobs=3), cores, 2)] == ["", "", ""]
+    assert [slot.gpus for slot in slots(SweepOptions(), cores, ["GPU-7f", "3"])] == ["GPU-7f", "3"]
+    assert len(slots(SweepOptions(), [0, 1], [])) == 1
+    assert [slot.cores for slot in slots(SweepOptions(cpus_per_run=2), cores[:4], [])] == [(0, 1), (2, 3)]
+    assert [slot.gpus for slot in slots(SweepOptions(), cores, ["0", "1"])] == ["0", "1"]
+    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0.5), cores, ["0", "1"])] == ["0", "1", "0", "1"]
+    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=2), cores, ["0", "1", "2", "3"])] == [
+        "0,1",
+        "2,3",
+    ]
+    assert [slot.gpus for slot in slots(SweepOptions(gpus_per_run=0, sweep_jobs=3), cores, ["0", "1"])] == [
+        "",
+        "",
+        "",
+    ]
 
 
 @pytest.mark.parametrize("options", [SweepOptions(gpus_per_run=1), SweepOptions(sweep_jobs=-1)])
 def test_a_division_that_cannot_be_is_refused(options: SweepOptions) -> None:
     with pytest.raises(InputError, match="cannot be divided so"):
-        slots(options, [0, 1], 0)
+        slots(options, [0, 1], [])
+
+
+def test_a_run_on_a_cluster_keeps_to_its_cores_and_sees_no_gpu_that_it_did_not_ask_for() -> None:
+    cores = {"OMP_NUM_THREADS": "4", "NUMBA_NUM_THREADS": "4"}
+    assert _limits({"num_cpus": 4.0, "num_gpus": 0.5}) == cores
+    assert _limits({"num_cpus": 4.0, "num_gpus": 0.0}) == cores | {"CUDA_VISIBLE_DEVICES": ""}

@@ -13,6 +13,7 @@ from utils.datasets.doctor import line
 from utils.datasets.options import PARTS, ReaderOptions
 from utils.datasets.registry import AUTO, KINDS
 from utils.errors import InputError
+from utils.folder_lock import only_one
 from utils.options import option
 from utils.scene import POSES
 
@@ -85,7 +86,10 @@ def dataset_flags(sections: Mapping[str, Any]) -> list[str]:
     if sections["dataset"].dataset == NONE:
         return []
     experiment = sections["experiment"]
-    changed = use_dataset(sections, Path(experiment.basedir) / experiment.expname)
+    root = Path(experiment.basedir) / experiment.expname
+    root.mkdir(parents=True, exist_ok=True)
+    with only_one(root, wait=experiment.wait):
+        changed = use_dataset(sections, root)
     poses = changed["poses"]
     flags = ["--dataset=none", f"--datadir={changed['scene'].datadir}", f"--poses={poses.poses}"]
     return [*flags, f"--poses_path={poses.poses_path}"] if poses.poses_path else flags
