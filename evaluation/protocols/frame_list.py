@@ -86,8 +86,9 @@ def _source_of(datadir: Path) -> Path | None:
     """Return the folder of SCARED that a dataset was converted from; None for any other dataset."""
     path = Path(datadir) / RECORD
     record = read_json(path) if path.is_file() else None
-    scared = isinstance(record, dict) and record.get("kind") == "scared"
-    return Path(str(record.get("source", ""))) if scared else None
+    if not isinstance(record, dict) or record.get("kind") != "scared":
+        return None
+    return Path(str(record.get("source", "")))
 
 
 def _ends(place: Path, folder: Path) -> bool:
