@@ -112,6 +112,11 @@ def scored(runs: Sequence[Run], data: Data, part: Sequence[Number]) -> tuple[lis
             lines += lines_of(run, protocol)
         except NotApplicable as reason:
             reasons.append(f"`{protocol}`, {run.name}: {reason}.")
+            continue
+        depth = run.metrics["protocols"][protocol].get("depth", {})
+        holes = [name for name, values in depth.items() if not _without_holes(values)]
+        if holes:
+            reasons.append(f"`{protocol}`, {run.name}: depth of {', '.join(holes)} has holes, not comparable.")
     if data.scored is not None and lines:
         lines, why = together(lines, data.scored)
         reasons += [f"`{protocol}`: {words}." for words in why]
@@ -143,7 +148,8 @@ def lines_of(run: Run, protocol: str) -> list[Line]:
         if not block.get("comparable", True):
             raise NotApplicable("not comparable, " + "; ".join(block.get("doubts", ["its scores say so"])))
         left_out, n_frames = dict(block.get("left_out", {})), int(block["n_frames"])
-        parts = {"": block, **block.get("depth", {})}
+        whole = {name: values for name, values in block.get("depth", {}).items() if _without_holes(values)}
+        parts = {"": block, **whole}
         lines = [
             Line(run.name, method, _numbers(values), int(values.get("n_frames", n_frames)), left_out)
             for method, values in parts.items()
@@ -151,6 +157,10 @@ def lines_of(run: Run, protocol: str) -> list[Line]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise damaged(run.folder / "evaluation" / "metrics.json", error) from error
     return [line for line in lines if line.numbers]
+
+
+def _without_holes(values: Mapping[str, Any]) -> bool:
+    return bool(values.get("comparable", True))
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:

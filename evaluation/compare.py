@@ -112,7 +112,8 @@ def _compare(pairs: Pairs, names: tuple[str, str], wanted: Wanted, alignment: st
             expected="frames that both runs have scores of",
             do="choose another --split, --side, --region or --alignment",
         )
-    return Compared(*names, tuple(found), tuple(notes + _lost(found) + _only_one(runs, wanted, alignment)))
+    notes += _lost(found) + _other_pixels(found) + _only_one(runs, wanted, alignment)
+    return Compared(*names, tuple(found), tuple(notes))
 
 
 def _require_unseen(runs: Sequence[ComparedRun], side: str) -> None:
@@ -160,6 +161,16 @@ def _lost(found: Sequence[Difference]) -> list[str]:
         more = f" and {len(views) - 8} more" if len(views) > 8 else ""
         notes.append(f"{', '.join(names)}: without {len(views)} views that some runs alone have: {shown}{more}")
     return notes
+
+
+def _other_pixels(found: Sequence[Difference]) -> list[str]:
+    """Say whose errors are over other pixels in the first than in the second: who leaves hard ones out gains."""
+    shown = {one.place[0]: [f"{mean:.1%}" for mean in one.means] for one in found if one.metric == "coverage"}
+    return [
+        f"{method}: errors are over other pixels, {first} are covered in the first, {second} in the second"
+        for method, (first, second) in shown.items()
+        if first != second
+    ]
 
 
 def _only_one(runs: Sequence[ComparedRun], wanted: Wanted, alignment: str) -> list[str]:

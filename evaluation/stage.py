@@ -290,4 +290,4 @@ def summary(metrics: Mapping[str, Any]) -> str:
 
 
 SCORED = ("scene", "matches", "poses", "stereo", "monocular", "prior", "nerf", "render", "filter", "export")
-STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, version=4, files=files, check=check)
+STAGE = Stage("evaluation", run, EvaluationOptions, SCORED, version=5, files=files, check=check)

@@ -15,6 +15,8 @@ _SPECIAL = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "–": "--",
     "±": r"$\pm$",
     "−": r"$-$",

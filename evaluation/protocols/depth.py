@@ -121,12 +121,15 @@ def endosurf_rmse(frames: Frames, near_mm: float, far_mm: float) -> dict[str, fl
 
     The farthest and, with dense truth, the nearest pixels are left out, where errors are largest.
     """
-    squares, counted, asked = 0.0, 0, 0
+    squares, counted, asked, n_frames = 0.0, 0, 0, 0
     for frame in frames:
         pixels = _within(frame, near_mm, far_mm, frame.tissue)
         squares += float(np.sum((pixels.predicted - pixels.truth) ** 2))
         counted, asked = counted + len(pixels.truth), asked + pixels.asked
-    return {"rmse_mm": (squares / counted) ** 0.5, "coverage": counted / asked} if counted else {}
+        n_frames += bool(len(pixels.truth))
+    if not counted:
+        return {}
+    return {"rmse_mm": (squares / counted) ** 0.5, "coverage": counted / asked, "n_frames": n_frames}
 
 
 def endogaussian_rmse(frames: Frames) -> dict[str, float]:

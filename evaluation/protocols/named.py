@@ -141,7 +141,10 @@ def afsfm(run: ScoredRun) -> Scores:
         raise Refused(f"it scores a published list of frames, and none was given ({FLAG} FILE)")
     names = chosen_frames(Path(run.options.afsfm_frames), run.scene.names, Path(run.options.datadir))
     split = splits.require_held_out(run.scene, splits.given_frames(run.scene.names, names))
-    return _depth_alone(run, split, depths.afsfm, "no true depth of 1e-3 to 150 mm")
+    scores = _depth_alone(run, split, depths.afsfm, "no true depth of 1e-3 to 150 mm")
+    without = len(split.scored) - scores.n_frames
+    doubt = f"{without} of the {len(split.scored)} frames of the list have no true depth"
+    return replace(scores, doubts=(doubt,)) if without else scores
 
 
 def nerfingmvs(run: ScoredRun) -> Scores:

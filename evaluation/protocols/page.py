@@ -31,12 +31,16 @@ _DEPTH = {
     "a3": ("a3", "{:.4f}"),
     "coverage": ("covered", "{:.1%}"),
     "kept": ("kept", "{:.1%}"),
+    "n_frames": ("frames", "{:d}"),
 }
 _RMSE = {
     "rmse_mm": ("RMSE (mm)", "{:.3f}"),
     "folded": ("folded", "{:.1%}"),
     "coverage": ("covered", "{:.1%}"),
+    "n_frames": ("frames", "{:d}"),
 }
+_NOT_ON_CONSOLE = ("tissue", "sq_rel (mm)", "a2", "a3")  # or lines are longer than CONSOLE_WIDTH
+_SHORT = {"PSNR tissue (dB)": "on tissue"}
 
 
 def blocks(protocols: Mapping[str, Mapping[str, Any]], before: str = "") -> list[Block]:
@@ -107,7 +111,7 @@ def latex(record: Mapping[str, Any]) -> str:
 
 
 def console(record: Mapping[str, Any]) -> str:
-    """Return the tables with aligned columns, and the remarks 100 columns wide."""
+    """Return the tables without some columns, aligned, and the remarks; 100 columns wide."""
     lines: list[str] = []
     for title, heads, rows in blocks(record["protocols"]):
         lines += [title, *_aligned(heads, rows), ""]
@@ -117,12 +121,13 @@ def console(record: Mapping[str, Any]) -> str:
 
 
 def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    sides = ["<" if row_head(name) else ">" for name in heads]
-    return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
-        for row in (heads, *rows)
+    columns = [
+        ([_SHORT.get(name, name), *cells], "<" if row_head(name) else ">")
+        for name, *cells in zip(heads, *rows, strict=True)
+        if name not in _NOT_ON_CONSOLE
     ]
+    padded = [[f"{cell:{side}{max(map(len, cells))}}" for cell in cells] for cells, side in columns]
+    return ["  ".join(row).rstrip() for row in zip(*padded, strict=True)]
 
 
 def write_tables(out: Path, record: Mapping[str, Any]) -> None:

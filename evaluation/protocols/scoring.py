@@ -32,10 +32,10 @@ def named(words: Sequence[str]) -> list[str]:
         if word not in PROTOCOLS:
             near = difflib.get_close_matches(word, PROTOCOLS, n=1)
             raise InputError(
-                f"--protocols {word}: no such protocol",
+                f"{word}: no such protocol",
                 found=word,
-                expected=f"all, none, or some of {', '.join(PROTOCOLS)}",
-                do=f"say {near[0]}" if near else "name protocols, separated by commas",
+                expected=", ".join(PROTOCOLS),
+                do=f"say {near[0]}" if near else "name some of these",
             )
     return [name for name in PROTOCOLS if name in words]
 

@@ -185,6 +185,20 @@ def test_frames_without_an_error_in_one_run_are_left_out_of_the_errors_and_count
     )
 
 
+def test_errors_over_other_pixels_are_told_of(pair: tuple[Made, Made]) -> None:
+    assert "other pixels" not in notes(pair)
+    better = pair[1]
+    better.rows = [
+        Row(row.view, row.method, row.region, row.alignment, {**row.values, "coverage": 0.8})
+        if row.method == "filter"
+        else row
+        for row in better.rows
+    ]
+    better.save()
+    words = "filter: errors are over other pixels, 100.0% are covered in the first, 80.0% in the second"
+    assert words in notes(pair)
+
+
 def test_few_frames_have_a_difference_and_no_interval(pair: tuple[Made, Made]) -> None:
     for one in pair:
         one.drop(lambda row: int(row.view.name) > 4)

@@ -148,7 +148,7 @@ def test_endosurf_leaves_out_the_tails_of_all_frames_and_pools_the_rest() -> Non
     assert far == pytest.approx(200)
     wrong = [value + 50 if value <= 7 or value >= 200 else value + 2 for value in truth]
     scores = protocols.endosurf_rmse(frames(frame(wrong, truth)), near, far)
-    assert scores == {"rmse_mm": pytest.approx(2), "coverage": 1.0}
+    assert scores == {"rmse_mm": pytest.approx(2), "coverage": 1.0, "n_frames": 1}
     # one frame 3 mm off on 1 pixel of tissue, one 1 mm off on 3: sqrt((9 + 3) / 4)
     pooled = frames(frame([53, 90], [50, 60], [True, False]), frame([51, 61, 71], [50, 60, 70]))
     assert protocols.endosurf_rmse(pooled, 0, 100)["rmse_mm"] == pytest.approx(math.sqrt(3))

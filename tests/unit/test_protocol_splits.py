@@ -14,6 +14,7 @@ from evaluation.protocols.named import SPLITS
 from evaluation.protocols.scored_run import Refused
 from evaluation.protocols.splits import Split, require, require_held_out, write_split
 from stereo_prior.dataset import list_eye, read_splits
+from utils.artifacts import write_json
 from utils.errors import InputError
 from utils.images import write_rgb
 from utils.scene import Scene
@@ -168,6 +169,20 @@ def test_of_several_sequences_the_one_of_the_dataset_counts(tmp_path: Path) -> N
     assert chosen_frames(path, NAMES, tmp_path / "dataset3" / "keyframe4") == ("10",)
     with pytest.raises(InputError, match="several sequences"):
         chosen_frames(path, NAMES, tmp_path / "mine")
+
+
+def test_lines_count_from_1_and_frames_converted_from_scared_from_0(tmp_path: Path) -> None:
+    path = frame_list(tmp_path, "dataset3/keyframe4 10 l", "dataset6/keyframe4 2 l")
+    names = tuple(f"{number:06d}" for number in range(12))
+    record = {"kind": "scared", "source": "/x/dataset_3/keyframe_4"}
+    write_json(tmp_path / "dataset.json", record)
+    assert chosen_frames(path, names, tmp_path) == ("000009",)
+    write_json(tmp_path / "dataset.json", record | {"kind": "hamlyn"})
+    with pytest.raises(InputError, match="several sequences"):
+        chosen_frames(path, names, tmp_path)
+    assert chosen_frames(path, names, tmp_path / "dataset3" / "keyframe4") == ("000010",)
+    write_json(tmp_path / "dataset.json", record)
+    assert chosen_frames(frame_list(tmp_path, "000010"), names, tmp_path) == ("000010",), "a name is a name"
 
 
 def test_frames_that_are_not_there_are_refused(tmp_path: Path) -> None:

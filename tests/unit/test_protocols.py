@@ -159,7 +159,11 @@ def test_endosurf(run: Run) -> None:
     scores = run.score("endosurf")
     assert scores.numbers["psnr"] == pytest.approx(db(10**2), abs=1e-4)
     assert scores.numbers["ssim"] == pytest.approx(ssim("unpadded", masked_pair("b")), abs=1e-6)
-    assert scores.numbers["depth"]["nerf"] == {"rmse_mm": pytest.approx(2.5, abs=1e-5), "coverage": 1.0}
+    assert scores.numbers["depth"]["nerf"] == {
+        "rmse_mm": pytest.approx(2.5, abs=1e-5),
+        "coverage": 1.0,
+        "n_frames": 1,
+    }
     # 70 to 90 mm over 48 columns: the 3 % quantile lies in the second column, 99.5 % in the last; 2 to 23 count
     counted = truth[0, 2:24]
     off = math.sqrt(np.mean((0.005 * counted) ** 2))
@@ -238,9 +242,20 @@ def test_afsfm_wants_a_list_of_held_out_frames(run: Run, tmp_path: Path) -> None
     assert scores.n_frames == 2
     assert scores.numbers["depth"]["nerf"]["abs_rel"] == pytest.approx(0, abs=1e-6)
     assert scores.numbers["depth"]["filter"]["abs_rel"] == pytest.approx(0, abs=1e-6), "any scale is forgiven"
+    assert run.record("afsfm")["comparable"] is True
     path.write_text("a\nb\n")
     with pytest.raises(Refused, match="did not hold out 1: a"):
         run.score("afsfm")
+
+
+def test_afsfm_doubts_a_list_of_which_frames_lack_truth(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "frames.txt"
+    path.write_text("b\nd\n")
+    run.example.options = replace(run.example.options, afsfm_frames=str(path))
+    (run.example.data / "l" / "depth" / "d.npy").unlink()
+    found = run.record("afsfm")
+    assert (found["n_frames"], found["comparable"]) == (1, False)
+    assert found["doubts"] == ["1 of the 2 frames of the list have no true depth"]
 
 
 @pytest.mark.parametrize("name", ["endonerf", "endogs"])
@@ -438,14 +453,26 @@ def test_the_command_prints_the_table_and_touches_nothing(run: Run, capsys: pyte
     shown = capsys.readouterr().out
     metrics = read_json(run.logs / "evaluation" / "metrics.json")
     assert shown.rstrip() == page.console(metrics).rstrip()
-    tables = shown.partition("The left eye alone")[0]
-    assert max(map(len, tables.splitlines())) <= 120
+    assert max(map(len, shown.splitlines())) <= 100
     frames = run.example.data / "list.txt"
     frames.write_text("b\n")
     assert main([str(run.logs), "--protocol", "afsfm", "--frames", str(frames)]) == 0
     shown = capsys.readouterr().out
     assert "afsfm     yes         nerf" in shown
     assert {path: path.stat().st_mtime_ns for path in run.logs.rglob("*")} == before
+
+
+def test_the_widest_tables_fit_the_console() -> None:
+    colour = {"psnr_of": "masked frame, by frame", "psnr": 100.0, "psnr_tissue": 100.0, "ssim": 1.0, "lpips": 1.0}
+    errors = {"abs_rel": 99.0, "rmse": 1000.0, "rmse_log": 9.0} | dict.fromkeys(("a1", "a2", "a3"), 1.0)
+    shares = {"coverage": 1.0, "kept": 1.0, "tissue_share": 1.0, "sq_rel": 1234.5}
+    depth = {"filter": {**errors, **shares, "n_frames": 1000}}
+    scores = {**colour, **shares, "depth": depth, "n_frames": 1000, "split": "all", "comparable": False}
+    shown = page.console({"protocols": {"upstream_legacy": scores}, "protocols_refused": {}}).splitlines()
+    assert max(map(len, shown)) <= 100
+    assert shown[1].split()[-4:] == ["on", "tissue", "SSIM", "LPIPS"]
+    assert shown[5].split()[-3:] == ["covered", "kept", "frames"]
+    assert shown[6].split()[-3:] == ["100.0%", "100.0%", "1000"]
 
 
 def test_the_command_refuses_a_run_that_has_changed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -278,6 +278,17 @@ def test_a_list_over_several_recordings_takes_all_runs_together(tmp_path: Path) 
     assert "**ours" not in text
 
 
+def test_depth_with_holes_stands_beside_nothing(tmp_path: Path) -> None:
+    runs = afsfm_runs(tmp_path)
+    metrics = read_json(runs[1] / "evaluation" / "metrics.json")
+    metrics["protocols"]["afsfm"]["depth"]["prior"] |= {"coverage": 0.6, "comparable": False}
+    write_json(runs[1] / "evaluation" / "metrics.json", metrics)
+    text = compare("scared-afsfm", runs)
+    assert "ours: 2 runs together, prior" not in text
+    assert "0.1200" in row(text, "ours: 2 runs together, filter")
+    assert f"`afsfm`, {runs[1]}: depth of prior has holes, not comparable." in text
+
+
 def test_frames_of_one_recording_never_count_twice(tmp_path: Path) -> None:
     first, second = afsfm_runs(tmp_path)
     frames = read_json(second / "scene" / "frames.json")

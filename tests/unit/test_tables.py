@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.tables import CONSOLE_WIDTH, format_console_table, latex_table, markdown_table
+from utils.latex import escape
 
 
 def errors(abs_rel: float) -> dict[str, float]:
@@ -196,6 +197,10 @@ def test_latex_escapes_and_has_matching_columns() -> None:
         if not line.startswith("%"):
             assert "%" not in line.replace(r"\%", "")
             assert "_" not in line.replace(r"\_", "")
+
+
+def test_signs_that_latex_prints_as_others_are_written_out() -> None:
+    assert escape("a < b_1 > 5 %") == r"a \textless{} b\_1 \textgreater{} 5 \%"
 
 
 def test_a_mesh_has_a_row_for_each_alignment() -> None:
