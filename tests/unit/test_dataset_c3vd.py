@@ -155,6 +155,9 @@ def test_the_corner_mask_becomes_tissue(folder: Path) -> None:
     tissue = c3vd.read(folder, ReaderOptions()).frames[0].tissue["left"]()
     assert tissue[:, 120:].all()
     assert not tissue[:, :70].any()
+    turned = c3vd.read(folder, ReaderOptions(mask_polarity="tool")).frames[0].tissue["left"]()
+    assert turned[:, :70].all()
+    assert not turned[:, 120:].any()
 
 
 def test_the_second_versions_folders_are_read_too(folder: Path) -> None:

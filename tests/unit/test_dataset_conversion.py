@@ -115,7 +115,7 @@ def test_the_same_again_does_nothing_and_a_change_is_seen(clip: Path, tmp_path: 
     assert convert(Order(clip, made, options=ReaderOptions(every=2))).fresh
     (made / "calib.yaml").unlink()
     assert convert(Order(clip, made, options=ReaderOptions(every=2))).fresh  # a file is missing
-    assert not made.with_name("made.old").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip", "made"]
 
 
 def test_a_file_outside_the_source_counts_where_the_reader_says_so(
@@ -160,10 +160,57 @@ def test_an_interrupted_conversion_goes_again(clip: Path, tmp_path: Path, monkey
         with pytest.raises(KeyboardInterrupt):
             convert(Order(clip, made))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip"]
-    made.with_name("made.partial").mkdir()  # what a dead process leaves
-    (made.with_name("made.partial") / "rest").write_text("")
+    made.with_name(".made.partial").mkdir()  # what a dead process leaves
+    (made.with_name(".made.partial") / "rest").write_text("")
     assert convert(Order(clip, made)).fresh
-    assert not made.with_name("made.partial").exists()
+    assert not made.with_name(".made.partial").exists()
+
+
+def test_neighbours_of_the_target_stay(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("made.old", "made.partial"):  # a user's own copies
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").write_text("")
+    convert(Order(clip, tmp_path / "made"))
+    convert(Order(clip, tmp_path / "made", options=ReaderOptions(every=2)))
+    assert (tmp_path / "made.old" / "mine").exists()
+    assert (tmp_path / "made.partial" / "mine").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert convert(Order(clip, Path())).fresh  # DST is "."
+    assert (tmp_path / "here" / RECORD).exists()
+
+
+def test_what_was_edited_is_not_overwritten(clip: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    convert(Order(clip, made))
+    mask = made / "mask_l" / "frame-000001.png"
+    mask.write_bytes(mask.read_bytes() + b"drawn anew")
+    assert not convert(Order(clip, made)).fresh  # used as it is
+    with pytest.raises(InputError, match=r"1 edited: mask_l/frame-000001\.png"):
+        convert(Order(clip, made, options=ReaderOptions(every=2)))
+    assert mask.read_bytes().endswith(b"drawn anew")
+    mask.unlink()
+    image = clip / "images" / "frame-000001.color.png"
+    image.write_bytes(image.read_bytes() + b" ")  # the source's: its link in the target changes with it
+    assert convert(Order(clip, made)).fresh
+
+
+def test_a_change_behind_a_link_is_seen(clip: Path, tmp_path: Path) -> None:
+    masks = (clip / "masks").rename(tmp_path / "masks_elsewhere")
+    (clip / "masks").symlink_to(masks)
+    (masks / "ring").symlink_to(clip)
+    convert(Order(clip, tmp_path / "made"))
+    assert not convert(Order(clip, tmp_path / "made")).fresh
+    os.utime(next(masks.glob("*.png")), ns=(1, 1))
+    assert convert(Order(clip, tmp_path / "made")).fresh
+
+
+@pytest.mark.parametrize("words", [("--baseline_mm", "0"), ("--baseline_mm", "-4"), ("--depth_scale", "nan")])
+def test_numbers_without_sense_are_refused(
+    clip: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str]
+) -> None:
+    assert main([str(clip), "--check", *words]) == 2
+    assert f"{words[0]} makes no sense" in capsys.readouterr().err
 
 
 def test_a_refused_dataset_writes_nothing(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

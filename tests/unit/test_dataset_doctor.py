@@ -22,6 +22,7 @@ from tests.synthetic import (
     verged_rig,
     world_from,
 )
+from utils.datasets.check_files import check_frames
 from utils.datasets.check_maps import check_masks
 from utils.datasets.doctor import examine, line, refusals
 from utils.datasets.options import ReaderOptions
@@ -353,10 +354,22 @@ def test_an_inverted_clip_is_refused_with_the_flag_that_helps(tmp_path: Path) ->
     assert not refused(read_source(clip, "auto", options), options)
 
 
+def test_frames_without_a_mask_beside_masked_ones_are_named() -> None:
+    source = build(parallel_rig(32, 32).left_only(), 3)
+    masked = replace(source.frames[1], tissue={"left": lambda: np.ones((32, 32), bool)})
+    source = replace(source, frames=(source.frames[0], masked, source.frames[2]))
+    (said,) = [finding for finding in check_frames(source) if finding.subject == "left masks"]
+    assert (said.verdict, said.words) == ("warn", "2 of 3 frames have none: 0, 2")
+    assert not [one for one in check_frames(replace(source, frames=(masked,))) if one.subject == "left masks"]
+
+
 def test_lines_and_samples() -> None:
     assert line(Finding("ok", "a", "b", "c")) == "[ok] a: b"
     assert line(Finding("warn", "a", "b", "c")) == "[warn] a: b; c"
     assert spread(3, 6) == [0, 1, 2]
     assert spread(100, 3) == [0, 50, 99]
     source = build(parallel_rig(32, 32).left_only(), 3)
-    assert [sample.index for sample in take_samples(source, lambda frame: frame.name != "1")] == [0, 2]
+    pool = {0: Sample(0, source.frames[0])}
+    assert take_samples(source, pool)[0] is pool[0]
+    assert sorted(pool) == [0, 1, 2]
+    assert [sample.index for sample in take_samples(source, {}, lambda frame: frame.name != "1")] == [0, 2]

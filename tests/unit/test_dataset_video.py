@@ -13,8 +13,12 @@ import pytest
 
 from tests.clinical_world import write_video
 from utils.datasets.archives import FrameFiles
+from utils.datasets.doctor import examine
+from utils.datasets.options import ReaderOptions
+from utils.datasets.source import Frame, Lens, Source
 from utils.datasets.stacked_video import StackedVideo
 from utils.errors import InputError
+from utils.types import BoolArray, Side
 
 OPEN = cv2.VideoCapture
 
@@ -78,6 +82,58 @@ def test_going_back_opens_the_video_again(video: StackedVideo) -> None:
 def test_a_frame_past_the_end_is_refused(video: StackedVideo) -> None:
     with pytest.raises(InputError, match="ends after 10 frames, and frame 12"):
         video.eye(12, "left")
+
+
+def test_the_doctor_decodes_a_video_once(video: StackedVideo) -> None:
+    sides: tuple[Side, Side] = ("left", "right")
+    frames = tuple(
+        Frame(f"{number}", {side: video.picture(number, side) for side in sides}, {"left": all_tissue})
+        for number in video.numbers
+    )
+    lens = Lens(np.array([[40.0, 0, 23.5], [0, 40.0, 15.5], [0, 0, 1]]))
+    poses = np.tile(np.eye(4), (len(frames), 1, 1))
+    poses[:, 0, 3] = np.arange(len(frames))
+    apart = np.eye(4)
+    apart[0, 3] = -4.0
+    source = Source(
+        "stereomis", video.path.parent, frames, (48, 32), dict.fromkeys(sides, lens), apart, poses, True
+    )
+    said = {finding.subject for finding in examine(source, ReaderOptions())}
+    assert {"matches between the eyes", "matches between frames", "mask polarity"} <= said
+    assert Counting.opened == 1
+    assert Counting.read_frames + Counting.grabbed <= 10
+
+
+def all_tissue() -> BoolArray:
+    return np.ones((32, 48), bool)
+
+
+def test_both_eyes_of_a_frame_cost_one_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "points.tar.gz"
+    order = (2, 0, 1)  # archives are in the order of the disk that they came from
+    with tarfile.open(path, "w:gz") as tar:
+        for index in order:
+            member = tarfile.TarInfo(f"points{index}.bin")
+            member.size = 1000
+            tar.addfile(member, io.BytesIO(bytes([index]) * 1000))
+    read: list[str] = []
+    extract = tarfile.TarFile.extractfile
+
+    def extracting(self: tarfile.TarFile, member: tarfile.TarInfo) -> Any:
+        read.append(member.name)
+        return extract(self, member)
+
+    monkeypatch.setattr(tarfile.TarFile, "extractfile", extracting)
+    files = FrameFiles(tmp_path / "points", path, ".bin")
+    assert files.read(2) == files.read(2) == bytes([2]) * 1000
+    assert files.read(1) == bytes([1]) * 1000
+    assert read == ["points2.bin", "points1.bin"]
+    assert list(files.read_all()) == [0, 1, 2]
+    assert read[2:] == [
+        "points2.bin",
+        "points0.bin",
+        "points1.bin",
+    ]  # as they lie, so that nothing is unpacked twice
 
 
 def test_an_archive_is_read_forwards_and_only_as_far_as_needed(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ _BROKEN = (tarfile.TarError, EOFError, OSError, gzip.BadGzipFile, zlib.error)
 class FrameFiles:
     """Files such as `scene_points000012.tiff`, in `folder` where it exists, else in `archive`.
 
-    A compressed archive is read forwards: asking for the files in ascending order costs one pass.
+    A compressed archive is read forwards: asking for the files in their order costs one pass. The last one is
+    kept, for both eyes are often in one file, and going back would unpack everything before it again.
     """
 
     def __init__(self, folder: Path, archive: Path, ending: str) -> None:
@@ -28,6 +29,7 @@ class FrameFiles:
         self._files = numbered(folder.glob(f"*{ending}")) if folder.is_dir() else {}
         self._tar: tarfile.TarFile | None = None
         self._members: dict[int, tarfile.TarInfo] = {}
+        self._last: tuple[int, bytes] | None = None
         if folder.is_dir() and not self._files:
             raise self._refusal("an empty folder")
 
@@ -48,7 +50,9 @@ class FrameFiles:
         with self._lock:
             while self._advance():
                 pass
-            return {number: self._extract(number) for number in sorted(self._members)}
+            in_place = sorted(self._members, key=lambda number: self._members[number].offset)
+            read = {number: self._extract(number) for number in in_place}
+        return dict(sorted(read.items()))
 
     def read(self, number: int) -> bytes:
         """Return one file. Raises InputError where it is missing or the archive is damaged."""
@@ -57,10 +61,12 @@ class FrameFiles:
                 raise self._refusal(f"no file with the number {number}")
             return self._files[number].read_bytes()
         with self._lock:
-            while number not in self._members:
-                if not self._advance():
-                    raise self._refusal(f"no file with the number {number}")
-            return self._extract(number)
+            if self._last is None or self._last[0] != number:
+                while number not in self._members:
+                    if not self._advance():
+                        raise self._refusal(f"no file with the number {number}")
+                self._last = (number, self._extract(number))
+            return self._last[1]
 
     def _advance(self) -> bool:
         """Read the next header of the archive; return whether there was one."""

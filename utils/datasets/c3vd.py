@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from utils.datasets.c3vd_calibration import find_calibration, read_calibration
 from utils.datasets.carried_depth import check_carried
+from utils.datasets.files import nonzero_is_tool
 from utils.datasets.fisheye import Omnidirectional, PinholeView
 from utils.datasets.numbered_files import common_size, need_the_same, numbered
 from utils.datasets.options import ReaderOptions
@@ -65,7 +66,10 @@ def read(folder: Path, options: ReaderOptions) -> Source:
     assert isinstance(lens, Lens)
     poses, findings = _poses(folder / POSES, chosen)
     unit_mm = options.depth_scale or _FULL_SCALE_MM / 65535
-    frames = tuple(_frame(number, colour, depth, mask, view, unit_mm) for number in chosen)
+    tissue: dict[Side, Mask] = {}
+    if mask:
+        tissue["left"] = partial(_tissue, mask, view, nonzero_is_tool(options, "tissue"))
+    frames = tuple(_frame(number, colour, depth, tissue, view, unit_mm) for number in chosen)
     findings = [*_about_lens(model, size, calibration_file), *_about_depth(bool(depth)), *findings]
     if depth:
         points = partial(_points, frames=dict(zip(chosen, frames, strict=True)), lens=lens)
@@ -118,12 +122,11 @@ def _frame(
     number: int,
     colour: dict[int, Path],
     depth: dict[int, Path],
-    mask: Path | None,
+    tissue: dict[Side, Mask],
     view: PinholeView | None,
     unit_mm: float,
 ) -> Frame:
     picture: Picture = partial(_colour, colour[number], view) if view else colour[number]
-    tissue: dict[Side, Mask] = {"left": partial(_tissue, mask, view)} if mask else {}
     maps: dict[Side, DepthMap] = {"left": partial(_depth, depth[number], view, unit_mm)} if number in depth else {}
     return Frame(f"{number:04d}", {"left": picture}, tissue=tissue, depth_mm=maps)
 
@@ -132,8 +135,8 @@ def _colour(path: Path, view: PinholeView) -> NDArray[np.uint8]:
     return view.colour(read_rgb(path))
 
 
-def _tissue(path: Path, view: PinholeView | None) -> BoolArray:
-    mask = read_mask(path)
+def _tissue(path: Path, view: PinholeView | None, nonzero_is_not: bool) -> BoolArray:
+    mask = read_mask(path) ^ nonzero_is_not
     return view.mask(mask) if view else mask
 
 

@@ -36,7 +36,19 @@ def check_frames(source: Source) -> list[Finding]:
             findings.append(Finding("refuse", f"{side} images", words, "take these frames out, or the whole eye"))
     extra = {side for frame in source.frames for side in frame.images} - set(source.lenses)
     findings += [Finding("warn", f"{side} images", "no calibration: they are left out") for side in sorted(extra)]
-    return [*findings, *_splits(source, names)]
+    return [*findings, *_unmasked(source), *_splits(source, names)]
+
+
+def _unmasked(source: Source) -> list[Finding]:
+    """Warn of an eye that has masks for some of its frames alone."""
+    findings = []
+    for side in source.lenses:
+        without = [frame.name for frame in source.frames if side not in frame.tissue]
+        if 0 < len(without) < len(source.frames):
+            words = f"{len(without)} of {len(source.frames)} frames have none: {', '.join(without[:5])}"
+            do = "instruments count as tissue there: draw masks, or choose other frames"
+            findings.append(Finding("warn", f"{side} masks", words, do))
+    return findings
 
 
 def _counts(source: Source) -> Finding:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from utils.datasets.specula import RECORD as RECORD
 from utils.datasets.write import has_poses, list_written, settings, write_settings, write_source
 from utils.errors import InputError
 
-VERSION = 1  # raised when the same source is written differently
+VERSION = 2  # raised when the same source is written differently
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def convert(order: Order) -> Outcome:
     Raises:
         InputError: a source that cannot be read or that the doctor refuses, or a target that holds other things.
     """
+    order = replace(order, target=Path(os.path.abspath(order.target)))
     kind = kind_of(order.source, order.kind)
     _refuse_inside(order)
     made_from = _made_from(order, kind)
@@ -62,25 +64,30 @@ def convert(order: Order) -> Outcome:
     if standing is not None and standing["made_from"] == made_from and _whole(order.target, standing):
         return Outcome(standing, fresh=False)
     if standing is not None:
-        _refuse_added(order.target, standing)
+        _refuse_touched(order.target, standing)
     source, findings = check(order.source, kind, order.options)
     require_healthy(source, findings)
-    partial = order.target.with_name(order.target.name + ".partial")
+    partial, old = (_beside(order.target, ending) for ending in ("partial", "old"))
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
         findings = [*findings, *write_source(source, partial)]
         write_settings(source, order.target, partial)
-        record = _record(order, source, findings, made_from) | {"files": list_written(partial)}
+        record = _record(order, source, findings, made_from) | {"files": _written(partial)}
         write_json(partial / RECORD, record)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     if order.target.is_dir() and not any(order.target.iterdir()):
         order.target.rmdir()
-    replace_folder(partial, order.target)
+    replace_folder(partial, order.target, old)
     return Outcome(record, fresh=True)
+
+
+def _beside(target: Path, ending: str) -> Path:
+    """Return a folder of ours beside the target; hidden, for `NAME.old` may be a user's own copy."""
+    return target.with_name(f".{target.name}.{ending}")
 
 
 def _refuse_inside(order: Order) -> None:
@@ -96,7 +103,7 @@ def _refuse_inside(order: Order) -> None:
 
 def _made_from(order: Order, kind: str) -> dict[str, Any]:
     """Return what decides the result: the source's files by size and time of change, the kind, the options."""
-    listed = _states(path for path in sorted(order.source.rglob("*")) if path.is_file())
+    listed = _states(sorted(_files_below(order.source)))
     return {
         "version": VERSION,
         "source": str(order.source.resolve()),
@@ -106,6 +113,24 @@ def _made_from(order: Order, kind: str) -> dict[str, Any]:
         "source_files": len(listed),
         "source_hash": record_hash(listed),
     }
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Return every file below a folder, in linked folders too; each folder once, for links can make rings."""
+    seen: set[str] = set()
+    for place, below, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        yield from (path for name in files if (path := Path(place, name)).is_file())
+
+
+def _written(folder: Path) -> dict[str, list[int] | None]:
+    """Return size and time of change of each file below a folder; None of hard links, which change elsewhere."""
+    stats = {name: (folder / name).stat() for name in list_written(folder)}
+    return {name: [one.st_size, one.st_mtime_ns] if one.st_nlink == 1 else None for name, one in stats.items()}
 
 
 def _states(files: Iterable[Path]) -> list[list[Any]]:
@@ -123,7 +148,8 @@ def _standing(target: Path) -> dict[str, Any] | None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return None
     record = read_json(target / RECORD) if (target / RECORD).is_file() else None
-    if not isinstance(record, dict) or "made_from" not in record or "files" not in record:
+    known = isinstance(record, dict) and "made_from" in record and isinstance(record.get("files"), dict)
+    if not known:
         raise InputError(
             f"{target} holds something else",
             found=f"files, and no {RECORD} of an earlier conversion",
@@ -133,13 +159,16 @@ def _standing(target: Path) -> dict[str, Any] | None:
     return record
 
 
-def _refuse_added(target: Path, record: dict[str, Any]) -> None:
-    """Refuse to replace a folder to which somebody added files: masks that were drawn, say."""
-    added = sorted(set(list_written(target)) - set(record["files"]) - {RECORD})
-    if added:
+def _refuse_touched(target: Path, record: dict[str, Any]) -> None:
+    """Refuse to replace a folder in which somebody added or edited files: masks, lists, settings."""
+    before, now = record["files"], _written(target)
+    added = sorted(set(now) - set(before) - {RECORD})
+    edited = sorted(name for name, state in before.items() if state and now.get(name, state) != state)
+    if added or edited:
+        names = ", ".join([*added, *edited][:3])
         raise InputError(
             f"{target} would be replaced, and has files that the conversion did not write",
-            found=f"{len(added)} files: {', '.join(added[:3])}",
+            found=f"{len(added)} added, {len(edited)} edited: {names}",
             expected="the files of the earlier conversion alone; the source or the options are others now",
             do="move them elsewhere, or name another folder",
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from utils.datasets.check_files import check_frames, check_sizes
 from utils.datasets.check_maps import check_depth, check_masks
@@ -29,35 +30,43 @@ def examine(source: Source, options: ReaderOptions) -> list[Finding]:
     findings = [*source.findings, *check_frames(source), *check_rig(source)]
     if refusals(findings):
         return findings
-    samples = take_samples(source)
+    pool: dict[int, Sample] = {}  # what one check decoded serves the others
+    samples = take_samples(source, pool)
+    with_masks = take_samples(source, pool, lambda frame: bool(frame.tissue))
+    with_depth = take_samples(source, pool, lambda frame: bool(frame.depth_mm))
+    steps, carried = _pairs(source, samples, pool), _pairs(source, with_depth, pool)
+    _look(pool)
     findings += check_sizes(source, samples)
     if refusals(findings):
         return findings
-    with_masks = take_samples(source, lambda frame: bool(frame.tissue))
-    with_depth = take_samples(source, lambda frame: bool(frame.depth_mm))
     findings += check_masks(with_masks, options)
     findings += check_depth(source, with_depth)
     findings += check_eyes(source, samples[:3])
     findings += check_stereo(source, with_depth)
     findings += check_poses(source, with_depth)
     if not refusals(findings):
-        findings += check_motion(source, _pairs(source, with_depth))
-        findings += check_steps(source, _pairs(source, samples))
+        findings += check_motion(source, carried)
+        findings += check_steps(source, steps)
     return findings
 
 
-def _pairs(source: Source, samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+def _look(pool: Mapping[int, Sample]) -> None:
+    """Decode the images of all samples in the order of time: to go back in a video is to decode it again."""
+    for index in tqdm(sorted(pool), desc="check", unit="frame", disable=None):
+        _ = pool[index].images
+
+
+def _pairs(source: Source, samples: Sequence[Sample], pool: dict[int, Sample]) -> list[tuple[Sample, Sample]]:
     """Return three of the samples, each with frames near and far after it; only pairs whose poses are known."""
     poses, count = source.world_from_left, len(source.frames)
-    if poses is None:
+    if poses is None or len(poses) != count:
         return []
     placed = np.asarray(np.isfinite(poses).all(axis=(1, 2)))
-    known = {sample.index: sample for sample in samples}
     pairs = []
     for first in samples[:: max(1, len(samples) // 3)][:3]:
         for index in (first.index + step for step in STEPS if first.index + step < count):
             if placed[first.index] and placed[index]:
-                later = known.setdefault(index, Sample(index, source.frames[index]))
+                later = pool.setdefault(index, Sample(index, source.frames[index]))
                 pairs.append((first, later))
     return pairs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from utils.errors import InputError
@@ -33,6 +34,17 @@ class ReaderOptions:
     depth_scale: float | None = None
     baseline_mm: float | None = None
     part: str = "auto"
+
+    def require_sensible(self) -> None:
+        """Raise InputError for a number that no dataset can have."""
+        for flag, number in (("depth_scale", self.depth_scale), ("baseline_mm", self.baseline_mm)):
+            if number is not None and not 0 < number < math.inf:
+                raise InputError(
+                    f"--{flag} makes no sense",
+                    found=f"{number:g}",
+                    expected="a number above 0",
+                    do="correct it, or leave it out: then what the layout says is taken",
+                )
 
     def chosen(self, count: int) -> range:
         """Return which of `count` frames to take, by number. Raises InputError where the choice leaves none."""

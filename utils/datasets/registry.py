@@ -75,5 +75,6 @@ def kind_of(folder: Path, kind: str = AUTO) -> str:
 
 def read_source(folder: Path, kind: str, options: ReaderOptions) -> Source:
     """Return what lies in a folder, read as the kind that was named, or as `auto` finds."""
+    options.require_sensible()
     source = KINDS[kind_of(folder, kind)].reader.read(folder, options)
     return source if options.poses else replace(source, world_from_left=None)

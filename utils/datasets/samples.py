@@ -51,8 +51,9 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def take_samples(
-    source: Source, has: Callable[[Frame], bool] = lambda _: True, wanted: int = COUNT
+    source: Source, pool: dict[int, Sample], has: Callable[[Frame], bool] = lambda _: True, wanted: int = COUNT
 ) -> list[Sample]:
-    """Return some frames of those for which `has` holds."""
+    """Return some frames of those for which `has` holds, from the pool (by number) or added to it."""
     usable = [index for index, frame in enumerate(source.frames) if has(frame)]
-    return [Sample(usable[place], source.frames[usable[place]]) for place in spread(len(usable), wanted)]
+    chosen = [usable[place] for place in spread(len(usable), wanted)]
+    return [pool.setdefault(index, Sample(index, source.frames[index])) for index in chosen]

@@ -208,7 +208,7 @@ def _about_masks(masks: dict[int, Path], with_mask: int, count: int) -> list[Fin
         f"{with_mask} of {count} frames have one, their own or of at most {_MASK_REACH} frames away; nonzero is "
         "tissue (EndoNeRF's are the other way round), drawn on the rectified left view; none for the right eye"
     )
-    return [Finding("ok" if with_mask == count else "warn", "masks", words)]
+    return [Finding("ok", "masks", words)]
 
 
 def _about_splits(folder: Path, positions: list[int]) -> list[Finding]:
