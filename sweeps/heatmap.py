@@ -13,6 +13,7 @@ from sweeps.settings import SEED, Axis, Setting, in_words
 
 SHOWN = {"abs_rel": "↓", "psnr": "↑", "lpips": "↓", "chamfer_mm": "↓"}  # and which way is better
 MOST_ROWS = 12
+_LEAST_DIGITS = 10  # last digits that the colours span at least: less is no difference to show
 _DPI, _MOST_PIXELS = 130, 12_000
 
 
@@ -44,7 +45,7 @@ def heat_maps(axes: Sequence[Axis], results: Sequence[Result], path: Path) -> in
     for row, (setting, mine) in enumerate(facets.items()):
         for column, key in enumerate(keys):
             values = _grid(across, down, mine, key)
-            _draw(places[row][column], values, across, down, FIGURES[key].pattern)
+            _draw(places[row][column], values, across, down, key)
             places[row][column].set_title(_title(key, setting), size=9)
     partial = path.with_name(path.name + ".partial")
     picture.savefig(partial, dpi=min(_DPI, _MOST_PIXELS / max(picture.get_size_inches())), format="png")
@@ -82,11 +83,20 @@ def _fits(setting: Setting, wanted: Mapping[str, str]) -> bool:
     return all(values.get(flag) == value for flag, value in wanted.items())
 
 
-def _draw(axes: object, values: np.ndarray, across: Axis, down: Axis, pattern: str) -> None:
+def _draw(axes: object, values: np.ndarray, across: Axis, down: Axis, key: str) -> None:
+    """Draw one map: bright is better, and what reads the same is of nearly the same colour."""
     from matplotlib.axes import Axes
 
     assert isinstance(axes, Axes)
-    shown = axes.imshow(np.ma.masked_invalid(values), cmap="viridis", aspect="auto")
+    pattern, colours = FIGURES[key].pattern, "viridis" if SHOWN[key] == "↑" else "viridis_r"
+    middle, reach = (
+        float(np.nanmean(values)) if np.isfinite(values).any() else 0.0,
+        10.0 ** -int(pattern[1:-1]) * _LEAST_DIGITS / 2,
+    )
+    span = max(reach, float(np.nanmax(np.abs(values - middle)))) if np.isfinite(values).any() else 1.0
+    shown = axes.imshow(
+        np.ma.masked_invalid(values), cmap=colours, aspect="auto", vmin=middle - span, vmax=middle + span
+    )
     axes.set_xticks(range(len(across.values)), across.values, size=8)
     axes.set_yticks(range(len(down.values)) if down.flag else [], down.values if down.flag else [], size=8)
     axes.set_xlabel(across.flag, size=8)
@@ -94,5 +104,6 @@ def _draw(axes: object, values: np.ndarray, across: Axis, down: Axis, pattern: s
     for row, column in np.ndindex(*values.shape):
         value = values[row, column]
         shade = float(np.asarray(shown.norm(value))) if np.isfinite(value) else 1.0
+        shade = 1.0 - shade if colours.endswith("_r") and np.isfinite(value) else shade
         text = format(value, pattern) if np.isfinite(value) else "–"
         axes.text(column, row, text, ha="center", va="center", size=8, color="white" if shade < 0.6 else "black")

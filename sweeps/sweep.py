@@ -96,7 +96,20 @@ class Sweep:
             self._notes = without_effect(self._runs)
             for note in self._notes:
                 log.warning("%s", note)
+            self._set_aside()
             return self._bring_up_to_date(options)
+
+    def _set_aside(self) -> None:
+        """Keep the tables of another command: theirs may be the only ones of its runs."""
+        former = self.folder / "sweep.md"
+        if not former.exists() or f"`{self.command}`" in former.read_text(encoding="utf-8"):
+            return
+        stamp = time.strftime("%Y%m%d_%H%M%S", time.localtime(former.stat().st_mtime))
+        for path in [*self.folder.glob("sweep.*"), *self.folder.glob("heatmap_*.png")]:
+            kept = self.folder / "former" / stamp / path.name
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(kept)
+        log.info("the tables of an earlier command are kept in %s", self.folder / "former" / stamp)
 
     def _require_own_folder(self) -> None:
         """Refuse the folder of a scene's own experiment: its run would wait for the sweep, which waits for it."""

@@ -81,5 +81,5 @@ def _in_use(folder: Path) -> InputError:
         f"{folder} is being worked on",
         found=_holder(folder),
         expected="one process an experiment",
-        do="let it finish or stop it, choose another --expname, or say --wait to begin when it ends",
+        do="let it finish or stop it, choose another --expname (a sweep: --sweep_name), or --wait until it ends",
     )

@@ -172,6 +172,12 @@ def test_wrong_poses_are_refused_without_depth_too(right: Source, what: str) -> 
     assert refused(with_poses(plain, POSES[what][0])) == ["matches between frames"]
 
 
+def test_poses_that_explain_nothing_are_refused_without_depth(right: Source) -> None:
+    plain = with_frames(replace(right, metric=False), lambda _, frame: replace(frame, depth_mm={}))
+    rolled = np.array([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # axes exchanged, determinant 1
+    assert "matches between frames" in refused(with_poses(plain, lambda poses: poses @ rolled))
+
+
 def test_poses_far_from_the_depth_are_refused(right: Source) -> None:
     def kilometres(poses: FloatArray) -> FloatArray:
         poses[:, :3, 3] *= 1000

@@ -305,6 +305,8 @@ def test_our_own_layout(tmp_path: Path) -> None:
     assert np.array_equal(decode(source.frames[0].images["left"]), view.rgb)
     assert source.frames[0].tissue["right"]().mean() < 1
     assert not read_source(tmp_path, "specula", PLAIN).frames[0].depth_mm  # a PNG without a unit
+    np.savez(tmp_path / "truth_poses.npz", names=np.array(["0", "1", "2"]), world_from_left=np.array(path(3)))
+    assert read_source(tmp_path, "specula", PLAIN).world_from_left is None  # truth is no input
 
 
 def test_kinds_that_cannot_be_told(tmp_path: Path) -> None:

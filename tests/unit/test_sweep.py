@@ -72,6 +72,8 @@ def test_the_same_command_does_nothing_and_a_new_value_only_itself(data: Path) -
     assert sweep(data, *FOUR) == 0
     assert made(data) == before
     assert sweep(data, "--sweep", "factor=4,8", "seed=0,1") == 0
+    (kept,) = (data.parent / "logs" / "toy_sweep" / "former").glob("*/sweep.md")
+    assert "| 2 | 2 | 8.0005" in kept.read_text()
     new = made(data) - before
     assert new == {"train 8 0 first half": 1, "train 8 1 first half": 1, "evaluation": 2} | {
         f"train 8 {seed} second half": 1 for seed in (0, 1)
@@ -225,6 +227,7 @@ def begin(data: Path, *more: str) -> subprocess.Popen[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
 
 

@@ -22,7 +22,7 @@ from utils.types import FloatArray, Side
 KIND = "specula"
 CALIBRATION = "calib.yaml"
 RECORD = "dataset.json"  # of a conversion
-POSES = ("poses.npz", "truth_poses.npz")
+POSES = "poses.npz"  # truth_poses.npz is scored against, and never an input
 _EYES: dict[Side, str] = {"left": "l", "right": "r"}
 
 
@@ -110,8 +110,8 @@ def _calibration(
 def _poses(folder: Path, names: list[str], findings: list[Finding]) -> tuple[dict[str, FloatArray] | None, bool]:
     """Return the pose of each frame (NaN: none) and whether lengths are mm; None where no file has poses."""
     unknown = np.full((4, 4), np.nan)
-    path = next((folder / name for name in POSES if (folder / name).is_file()), None)
-    if path is None:
+    path = folder / POSES
+    if not path.is_file():
         if not (folder / POSES_BOUNDS).is_file():
             return None, True
         rows = read_rows(folder / POSES_BOUNDS)
@@ -123,7 +123,7 @@ def _poses(folder: Path, names: list[str], findings: list[Finding]) -> tuple[dic
         with np.load(path, allow_pickle=False) as file:
             given = [without_ending(str(name)) for name in file["names"]]
             poses = file["world_from_left"].astype(float)
-            metric = bool(file["metric"]) if "metric" in file.files else path.name != POSES[0]
+            metric = bool(file["metric"]) if "metric" in file.files else False
     except NO_ARRAYS as error:
         findings.append(Finding("refuse", "poses", f"{path.name} cannot be read: {error}"))
         return None, False
