@@ -27,7 +27,7 @@ Block = tuple[str, list[str], list[list[str]]]  # title, heads, rows
 
 _ROW_HEADS = ("method", "split", "eye", "alignment", "region", "protocol", "comparable", "PSNR of")
 
-_DEPTH_COLUMNS = {
+DEPTH_COLUMNS = {
     "abs_rel": ("abs_rel", "{:.4f}"),
     "sq_rel": ("sq_rel (mm)", "{:.4g}"),
     "rmse": ("rmse (mm)", "{:.3f}"),
@@ -38,7 +38,7 @@ _DEPTH_COLUMNS = {
     "coverage": ("coverage", "{:.2%}"),
     "n_frames": ("frames", "{:d}"),
 }
-_RGB_COLUMNS = {
+RGB_COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.2f}"),
     "ssim": ("SSIM", "{:.4f}"),
     "lpips": ("LPIPS", "{:.4f}"),
@@ -113,20 +113,20 @@ def blocks(metrics: Mapping[str, Any]) -> list[Block]:
     mesh = [([name], values) for name, values in metrics.get("mesh", {}).items()]
     blocks = []
     for title, heads, rows, columns in (
-        ("Depth on tissue", ["method", "split", "eye", "alignment"], depth, _DEPTH_COLUMNS),
+        ("Depth on tissue", ["method", "split", "eye", "alignment"], depth, DEPTH_COLUMNS),
         ("Mesh against the true surface", ["alignment"], mesh, _MESH_COLUMNS),
-        ("Colour of renders", ["split", "eye", "region"], rgb, _RGB_COLUMNS),
+        ("Colour of renders", ["split", "eye", "region"], rgb, RGB_COLUMNS),
         (
             f"{RIGHT_EYE_TITLE}: depth on tissue",
             ["method", "split", "alignment"],
             right_eye_table.depth_rows(metrics, ALIGNMENTS),
-            _DEPTH_COLUMNS,
+            DEPTH_COLUMNS,
         ),
         (
             f"{RIGHT_EYE_TITLE}: colour of renders",
             ["split", "region"],
             right_eye_table.rgb_rows(metrics, REGIONS),
-            _RGB_COLUMNS,
+            RGB_COLUMNS,
         ),
     ):
         used = {key: column for key, column in columns.items() if any(key in values for _, values in rows)}

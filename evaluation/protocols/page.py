@@ -7,37 +7,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluation.tables import ABSENT, CONSOLE_WIDTH, Block, as_latex, as_markdown, row_head
+from evaluation.depth_metrics import ERRORS
+from evaluation.tables import (
+    ABSENT,
+    CONSOLE_WIDTH,
+    DEPTH_COLUMNS,
+    RGB_COLUMNS,
+    Block,
+    as_latex,
+    as_markdown,
+    row_head,
+)
 
 _Row = tuple[list[str], Mapping[str, Any]]  # its first cells, and the numbers of the others
 
 HEADLINE = "One run under the evaluation protocols of the field"
 
 _YES_NO = {True: "yes", False: "no"}
+_FRAMES = {"n_frames": DEPTH_COLUMNS["n_frames"]}
 _COLOUR = {
-    "psnr": ("PSNR (dB)", "{:.2f}"),
+    "psnr": RGB_COLUMNS["psnr"],
     "psnr_tissue": ("PSNR tissue (dB)", "{:.2f}"),
-    "ssim": ("SSIM", "{:.4f}"),
-    "lpips": ("LPIPS", "{:.4f}"),
+    **{key: RGB_COLUMNS[key] for key in ("ssim", "lpips")},
     "tissue_share": ("tissue", "{:.1%}"),
 }
 _DEPTH = {
-    "abs_rel": ("abs_rel", "{:.4f}"),
-    "sq_rel": ("sq_rel (mm)", "{:.4g}"),
-    "rmse": ("rmse (mm)", "{:.3f}"),
-    "rmse_log": ("rmse_log", "{:.4f}"),
-    "a1": ("a1", "{:.4f}"),
-    "a2": ("a2", "{:.4f}"),
-    "a3": ("a3", "{:.4f}"),
+    **{key: DEPTH_COLUMNS[key] for key in ERRORS},
     "coverage": ("covered", "{:.1%}"),
     "kept": ("kept", "{:.1%}"),
-    "n_frames": ("frames", "{:d}"),
+    **_FRAMES,
 }
 _RMSE = {
     "rmse_mm": ("RMSE (mm)", "{:.3f}"),
     "folded": ("folded", "{:.1%}"),
     "coverage": ("covered", "{:.1%}"),
-    "n_frames": ("frames", "{:d}"),
+    **_FRAMES,
 }
 _NOT_ON_CONSOLE = ("tissue", "sq_rel (mm)", "a2", "a3")  # or lines are longer than CONSOLE_WIDTH
 _SHORT = {"PSNR tissue (dB)": "on tissue"}
