@@ -13,7 +13,7 @@ from typing import Any
 from sweeps.launch import LOG, ROOT, Outcome, execute
 from sweeps.options import SweepOptions
 from sweeps.plan import Task
-from utils.artifacts import file_hash
+from utils.artifacts import file_hash, record_hash
 from utils.errors import InputError
 
 LOCAL = "local"
@@ -177,7 +177,7 @@ def _require_shared_disk(ray: Any, nodes: list[dict[str, Any]], folder: Path, pr
 
     token = folder.resolve() / f".probe_{uuid.uuid4().hex}"
     token.write_text(socket.gethostname())
-    mine = file_hash(program), sys.version_info[:2]
+    mine = _code(program), sys.version_info[:2]
     try:
         probe, asked = ray.remote(_probe), []
         for node in nodes:
@@ -202,9 +202,16 @@ def _require_shared_disk(ray: Any, nodes: list[dict[str, Any]], folder: Path, pr
         token.unlink(missing_ok=True)
 
 
+def _code(program: Path) -> str:
+    """Return a hash of the program and of the packages beside it."""
+    patterns = ("*.py", "[a-z]*/*.py", "[a-z]*/*/*.py")
+    files = sorted(path for pattern in patterns for path in program.parent.glob(pattern))
+    return record_hash({str(path.relative_to(program.parent)): file_hash(path) for path in files})
+
+
 def _probe(token: str, folder: str, program: str) -> tuple[str, tuple[int, ...]] | str:
     """Return what a machine has of the code; or, in words, what it does not see."""
     for path in (token, folder, program):
         if not Path(path).exists():
             return f"{socket.gethostname()} does not see {path}"
-    return file_hash(Path(program)), sys.version_info[:2]
+    return _code(Path(program)), sys.version_info[:2]
