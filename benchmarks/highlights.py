@@ -23,7 +23,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import setting
-from stereo_prior.highlights import HALO, detect_highlights
+from utils.highlights import HALO, detect_highlights
 from utils.parallel import each
 from utils.phantom import JPEG_QUALITY
 from utils.phantom_render import Eye, render

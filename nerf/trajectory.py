@@ -13,7 +13,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +21,19 @@ import numpy as np
 from tqdm import tqdm
 
 from nerf.camera_paths import Stop
-from nerf.free_camera import render_free
-from nerf.guidance import TrainingDepth
-from nerf.model import SceneModel
-from nerf.trained import load_model, training_depth
-from nerf.trajectory_pictures import OPAQUE, Maps, write_pictures
+from nerf.finished_field import OPAQUE, STAGES, FinishedField
+from nerf.trajectory_pictures import Maps, write_pictures
 from nerf.trajectory_request import FRAMES, PATHS, Request, check, choose_stops
-from utils.artifacts import load_maps, replace_folder, write_json, write_npz
+from utils.artifacts import replace_folder, write_json, write_npz
 from utils.commands import answer
-from utils.devices import choose_device
 from utils.errors import InputError
 from utils.finished_run import require_stages
 from utils.pose_lists import FORMATS
 from utils.scene import Scene, load_poses
 from utils.stages import read_stamp
-from utils.types import Poses
-from utils.visibility import SAME_SURFACE, DepthView, coverage
+from utils.visibility import SAME_SURFACE
 
 RECORD = "views.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Field:
-    """A trained field and what guides its views: `guides` refined and unrefined, `seen` by the training views."""
-
-    dataset: Scene
-    placed: Poses
-    model: SceneModel
-    guides: tuple[TrainingDepth, TrainingDepth]
-    seen: list[DepthView]
 
 
 def render_trajectory(run: Path, request: Request) -> str:
@@ -58,14 +42,14 @@ def render_trajectory(run: Path, request: Request) -> str:
     Raises:
         InputError: a run without a finished field, a path that this run does not have, a folder that is in use.
     """
-    require_stages(run, "scene", "poses", "prior", "nerf", "render")
+    require_stages(run, *STAGES)
     dataset, placed = Scene.load(run / "scene"), load_poses(run / "poses", run / "nerf")
     check(request)
     name = request.path if request.path in PATHS else Path(request.path).stem
     out = request.out or run / "trajectories" / name
     _refuse_other_folders(out)
     stops = choose_stops(request, dataset, placed, run)
-    field = _load_field(run, dataset, placed, request.device)
+    field = FinishedField.load(run, request.device, request.chunk)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -84,34 +68,12 @@ def render_trajectory(run: Path, request: Request) -> str:
     return _summary(record, out)
 
 
-def _load_field(run: Path, dataset: Scene, placed: Poses, device: str) -> Field:
-    chosen = choose_device(device)
-    try:
-        model, _ = load_model(run / "nerf", chosen)
-    except (RuntimeError, TypeError, KeyError) as error:  # weights or options that this version does not have
-        raise InputError(
-            f"the field of {run} cannot be read",
-            found=" ".join(str(error).split())[:160],
-            expected="a field trained by this version of Specula",
-            do="train it again: python run.py with its configuration",
-        ) from error
-    refined, unrefined = (training_depth(run / "nerf", run / "prior", refined=which) for which in (True, False))
-    seen = []
-    for side, name in refined:
-        maps = load_maps(run / "render", side, name)
-        tissue, _ = dataset.masks(side, name)
-        depth = np.where(tissue & (maps["opacity"] >= OPAQUE), maps["depth_mm"], np.nan)
-        seen.append(DepthView(dataset.rig.camera(side), placed.world_from(side, name), depth))
-    guides = (TrainingDepth(dataset, placed, refined), TrainingDepth(dataset, placed, unrefined))
-    return Field(dataset, placed, model, guides, seen)
-
-
-def _render(field: Field, stops: list[Stop], partial: Path, request: Request) -> dict[str, Any]:
+def _render(field: FinishedField, stops: list[Stop], partial: Path, request: Request) -> dict[str, Any]:
     """Write maps, cameras, pictures and videos; return what there is to say about each view."""
     numbers = [f"{index:04d}" for index in range(1, len(stops) + 1)]
     views = []
     for number, stop in zip(tqdm(numbers, desc="render", unit="view", disable=None), stops, strict=True):
-        maps = _view(field, stop, request.chunk)
+        maps = _view(field, stop)
         write_npz(partial / "maps" / f"{number}.npz", **maps)
         opaque = maps["opacity"] >= OPAQUE
         views.append(
@@ -142,19 +104,11 @@ def _share(where: Any) -> float:
     return round(float(np.mean(where)), 4)
 
 
-def _view(field: Field, stop: Stop, chunk: int) -> Maps:
+def _view(field: FinishedField, stop: Stop) -> Maps:
     """Return the maps (h, w) of one stop; `extrapolated`: no training view saw the surface, or there is none."""
-    image = render_free(
-        field.model,
-        field.guides,
-        stop.camera,
-        stop.world_from_camera,
-        stop.world_from_left,
-        stop.position,
-        chunk,
-    )
-    depth = np.where(image.opacity >= OPAQUE, image.depth_mm, np.nan).astype(np.float32)
-    count = coverage(DepthView(stop.camera, stop.world_from_camera, depth), field.seen)
+    pose, lamp = stop.world_from_camera, stop.world_from_left
+    image = field.render(stop.camera, pose, world_from_left=lamp, position=stop.position)
+    depth, count = field.coverage(stop.camera, pose, image)
     return {
         "rgb": image.rgb,
         "depth_mm": depth,

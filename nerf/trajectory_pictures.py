@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from nerf.finished_field import OPAQUE
 from nerf.videos import write_video
 from utils.images import write_rgb
 from utils.types import BoolArray, FloatArray
 
 KINDS = ("rgb", "depth", "spread", "coverage")
-OPAQUE = 0.5
 HATCH = (255, 0, 255)
 STRIPES = 40  # across the width of a picture
 SAMPLED = 4000  # pixels of a view that the scales are chosen by

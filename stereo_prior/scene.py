@@ -19,10 +19,10 @@ from stereo_prior.calibration import (
 )
 from stereo_prior.calibration_checks import check_calibration, raise_refusals
 from stereo_prior.dataset import MASK_FOLDER, Dataset, EyeImages, read_checked, read_dataset, stray_masks
-from stereo_prior.highlights import detect_highlights
 from stereo_prior.preparation import Inputs, find_tissue, prepare_image, survey
 from utils.artifacts import file_hash, save_maps
 from utils.errors import InputError
+from utils.highlights import detect_highlights
 from utils.images import list_images
 from utils.options import option
 from utils.scene import Scene

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stereo_prior.highlights import detect_highlights
 from tests.synthetic import BALL_ON_WALL, parallel_rig, render
+from utils.highlights import detect_highlights
 from utils.images import list_images, read_mask, read_rgb
 from utils.types import BoolArray, FloatArray
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nerf import trajectory
+from nerf.finished_field import FinishedField
 from nerf.trajectory_request import Request
 from tests.measured import make_run
 from tests.synthetic import Plane, parallel_rig, path
@@ -20,7 +21,7 @@ RECORD |= {"scales": {"depth_mm": [1.0, 2.0], "spread_mm": [0.0, 1.0]}, "unit": 
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a run with an old trajectory, and let views be rendered at no cost."""
     folder = make_run(tmp_path / "run", Plane((0.2, 0.0, 1.0), 80.0), parallel_rig(80, 64), path(2))
-    monkeypatch.setattr(trajectory, "_load_field", lambda *_: None)
+    monkeypatch.setattr(FinishedField, "load", lambda *_: None)
     monkeypatch.setattr(trajectory, "_render", lambda *_: RECORD)
     old = folder / "trajectories" / "between"
     old.mkdir(parents=True)
