@@ -24,7 +24,7 @@ from export.covisibility import Overlap, overlap, visible_surface
 from export.measured_run import MeasuredRun, View
 from utils.commands import answer
 from utils.errors import InputError
-from utils.pose_lists import FORMATS, parse_pose, read_named_poses
+from utils.pose_lists import FORMATS, join_numbers, parse_pose, read_named_poses
 from utils.types import FloatArray, Side
 from utils.visibility import SAME_SURFACE, DepthView
 
@@ -163,24 +163,6 @@ def _line(target: dict[str, Any]) -> str:
     return f"pose {target['pose']}: {best['view']} sees {100 * best['score']:.1f} % ({best['image']})"
 
 
-def join_numbers(arguments: Sequence[str]) -> list[str]:
-    """Join the words behind `--pose` that are numbers into one word: some begin with a minus."""
-    words = list(arguments)
-    start = words.index("--pose") + 1 if "--pose" in words else len(words)
-    end = start
-    while end < len(words) and _is_number(words[end]):
-        end += 1
-    return [*words[:start], " ".join(words[start:end]), *words[end:]] if end > start else words
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word.rstrip(","))
-    except ValueError:
-        return False
-    return True
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit status (see `utils.commands`)."""
     parser = argparse.ArgumentParser(
@@ -190,7 +172,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pose", required=True, help=f"a frame (7, left_7), 16 numbers, or a file: {FORMATS}")
     parser.add_argument("--side", choices=SIDES, default="left", help="the eye whose lens it has; default left")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    words = parser.parse_args(join_numbers(arguments))
+    words = parser.parse_args(join_numbers(arguments, "--pose"))
 
     def work() -> str:
         record = nearest_views(words.run, words.pose, words.side)

@@ -13,6 +13,7 @@ from nerf.guidance import TrainingDepth
 from nerf.images import RenderedImage
 from nerf.model import SceneModel
 from nerf.trained import load_model, training_depth
+from nerf.views import View
 from utils.artifacts import load_maps
 from utils.devices import choose_device
 from utils.errors import InputError
@@ -71,6 +72,11 @@ class FinishedField:
             seen.append(DepthView(dataset.rig.camera(side), placed.world_from(side, name), depth))
         guides = (TrainingDepth(dataset, placed, refined), TrainingDepth(dataset, placed, unrefined))
         return FinishedField(dataset, placed, model, guides, seen, chunk)
+
+    @property
+    def views(self) -> list[View]:
+        """The training views, (side, frame), in the order of `seen`."""
+        return list(self.guides[0].depth_mm)
 
     def render(
         self,

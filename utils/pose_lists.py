@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +142,21 @@ def _read_tum(path: Path) -> tuple[list[str], FloatArray]:
 
 def _is_unit(quaternion: list[float]) -> bool:
     return bool(abs(np.linalg.norm(quaternion) - 1) <= NOT_A_UNIT)
+
+
+def join_numbers(arguments: Sequence[str], flag: str) -> list[str]:
+    """Join the words behind a flag that are numbers into one word: some begin with a minus."""
+    words = list(arguments)
+    start = words.index(flag) + 1 if flag in words else len(words)
+    end = start
+    while end < len(words) and _is_number(words[end]):
+        end += 1
+    return [*words[:start], " ".join(words[start:end]), *words[end:]] if end > start else words
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word.rstrip(","))
+    except ValueError:
+        return False
+    return True

@@ -10,12 +10,13 @@ import pytest
 
 from export.covisibility import nearest_confirmed, visible_surface
 from export.measured_run import MeasuredRun
-from export.nearest import join_numbers, main, nearest_views
+from export.nearest import main, nearest_views
 from tests.measured import make_run
 from tests.synthetic import Nearest, Plane, Sphere, parallel_rig, render, turn
 from utils.artifacts import load_maps, save_maps
 from utils.errors import InputError
 from utils.geometry import invert_rigid, rigid
+from utils.pose_lists import join_numbers
 from utils.types import FloatArray
 from utils.visibility import DepthView
 from utils.warping import nearest_views as by_angle
@@ -183,9 +184,9 @@ def test_lengths_without_a_scale_say_so(tmp_path: Path) -> None:
 
 def test_numbers_behind_pose_become_one_word() -> None:
     words = ["run", "--pose", "1", "-0.5", "-1e-3,", "4", "--json"]
-    assert join_numbers(words) == ["run", "--pose", "1 -0.5 -1e-3, 4", "--json"]
-    assert join_numbers(["run", "--pose", "left_1"]) == ["run", "--pose", "left_1"]
-    assert join_numbers(["run"]) == ["run"]
+    assert join_numbers(words, "--pose") == ["run", "--pose", "1 -0.5 -1e-3, 4", "--json"]
+    assert join_numbers(["run", "--pose", "left_1"], "--pose") == ["run", "--pose", "left_1"]
+    assert join_numbers(["run"], "--pose") == ["run"]
 
 
 def test_a_run_without_depth_is_refused(tmp_path: Path) -> None:
