@@ -21,7 +21,7 @@ from utils.types import FloatArray
 
 VIEWS_MATCHED, VIEWS_TRIED = 8, 3
 PLAINLY = 50  # inliers of features that leave no doubt about the place
-CALIBRATION_VIEWS = 8
+CALIBRATION_VIEWS = 6
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,7 +53,8 @@ def refine(field: FinishedField, query: Query, world_from_left: FloatArray, size
     the lamp moves with the camera and other parts come into sight.
     """
     pose = world_from_left
-    for size in sizes:
+    # Images smaller than a size stay as they are: two such sizes are one.
+    for size in {query.eyes[0].small(size): size for size in sizes}.values():
         for _ in range(RENDERS):
             pairs = [(seen, wanted.thinned(POINTS)) for seen, wanted in pairs_at(field, query, pose, size)]
             start_from_left = align(pairs, STEPS).start_from_left
