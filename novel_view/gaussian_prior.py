@@ -1,4 +1,4 @@
-"""A view prior in closed form: every pixel of the target, given one condition, is normal with a known mean and spread.
+"""A view prior in closed form: given a condition, each pixel of the target is normal with known mean and spread.
 
 It needs no weights and invents nothing. As the mean of a condition one gives its image carried into the target
 view; in tests it tells what a sampler should produce, exactly.
