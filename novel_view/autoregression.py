@@ -134,15 +134,11 @@ def _sources(
     place: tuple[int, int],
 ) -> list[Source]:
     """Return the conditions of a target with their weights; those without weight are left out."""
-    real = best_conditions(target.scores, course.most_real)
+    real_degrees = view_degrees(_target_from(target, inputs), course.distance_mm)
+    real = best_conditions(target.scores, course.most_real, real_degrees)
     degrees = view_degrees(_target_from(target, [each.view for each in made]), course.distance_mm)
     near = [int(index) for index in np.argsort(degrees, kind="stable")[: course.most_imagined]]
-    weights = fusion_weights(
-        view_degrees(_target_from(target, [inputs[index] for index in real]), course.distance_mm),
-        degrees[near],
-        *place,
-        course.temperatures,
-    )
+    weights = fusion_weights(real_degrees[real], degrees[near], *place, course.temperatures)
     chosen = [(True, index) for index in real] + [(False, index) for index in near]
     return [
         Source(kind, index, float(weight))
