@@ -25,7 +25,7 @@ class Temperatures:
 
 # A real view outweighs a generated one by this factor at least.
 REAL_OVER_GENERATED = 1.05
-ALIKE = 0.05  # share of a target: views whose shares differ by less see about as much of it
+ALIKE = 0.1  # share of a target: views whose shares differ by less see about as much of it
 
 
 def fusion_weights(

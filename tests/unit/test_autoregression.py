@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from novel_view.autoregression import Course, Imagined, PosedImage, Source, Wanted, imagine_in_turn
 from novel_view.gaussian_prior import GaussianPrior
 from novel_view.view_prior import Schedule, ViewPrior
+from novel_view.warped_prior import ColouredView, carry, warped_prior
+from tests.synthetic import BALL_ON_WALL, parallel_rig, render
 from utils.errors import InputError
 from utils.geometry import invert_rigid, rigid
 from utils.types import BoolArray, FloatArray
+from utils.visibility import DepthView
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, DISTANCE = 8, 80.0
@@ -139,6 +143,50 @@ def test_poses_reach_the_prior() -> None:
     imagine_in_turn(prior_for, [real(30)], wanted(50), COURSE)
     expected = invert_rigid(around(50)) @ around(30)
     torch.testing.assert_close(heard[0][0], torch.from_numpy(expected).float())
+
+
+def test_what_was_imagined_once_is_there_again_in_the_next_view() -> None:
+    """Without weights, images carried by depth: the strip that no image shows is alike in two imagined views."""
+    camera = parallel_rig(64, 56).left
+
+    def shown(x_mm: float) -> ColouredView:
+        pose = rigid(np.eye(3), np.array([x_mm, 0, 0]))
+        view = render(BALL_ON_WALL, camera, pose)
+        return ColouredView(DepthView(camera, pose, view.depth_mm), view.rgb)
+
+    start, row = shown(0.0), [shown(25.0), shown(27.0)]
+    image = torch.from_numpy(start.rgb / 127.5 - 1.0).float().permute(2, 0, 1)
+    targets = [Wanted(each.view.world_from_camera, np.ones(1)) for each in row]
+    course, places = Course(85.0, steps=50), [each.view for each in (start, *row)]
+
+    def prior_for(number: int, views: Sequence[PosedImage]) -> tuple[ViewPrior, BoolArray]:
+        sources = []
+        for view in views:
+            place = next(each for each in places if each.world_from_camera is view.world_from_camera)
+            sources.append(ColouredView(place, as_rgb(view.image)))
+        return warped_prior(row[number].view, sources, std=0.02)
+
+    def alike(most_imagined: int) -> float:
+        first, second = imagine_in_turn(
+            prior_for,
+            [PosedImage(image, start.view.world_from_camera, real=True)],
+            targets,
+            replace(course, most_imagined=most_imagined),
+            torch.Generator().manual_seed(0),
+        )
+        again, seen = carry(row[1].view, ColouredView(row[0].view, as_rgb(first.view.image)))
+        unseen = seen & ~carry(row[1].view, start)[1]
+        assert unseen.mean() > 0.15
+        strips = again[unseen], second.view.image.permute(1, 2, 0).numpy()[unseen]
+        before, after = ((each - each.mean(0)).ravel() for each in strips)
+        return float(np.corrcoef(before, after)[0, 1])
+
+    assert alike(4) > 0.9
+    assert abs(alike(0)) < 0.15, "each view for itself imagines another strip"
+
+
+def as_rgb(image: torch.Tensor) -> NDArray[np.uint8]:
+    return ((image.permute(1, 2, 0).numpy() + 1) * 127.5).clip(0, 255).round().astype(np.uint8)
 
 
 def test_mistakes_are_refused() -> None:
