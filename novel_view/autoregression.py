@@ -122,7 +122,8 @@ def imagine_in_turn(
         poses, shares = (torch.from_numpy(each).to(images) for each in (_target_from(target, views), shared))
         conditions = Conditions(images, poses, shares)
         image = sample(prior, conditions, course.steps, course.eta, generator, target.known)
-        made.append(Imagined(PosedImage(image[0], target.world_from_camera, real=False), tuple(sources)))
+        view = PosedImage(image[0].clamp(-1, 1), target.world_from_camera, real=False)
+        made.append(Imagined(view, tuple(sources)))
     return made
 
 

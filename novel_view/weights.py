@@ -76,7 +76,8 @@ def fusion_weights(
 def weights_by_pixel(weights: FloatArray, seen: BoolArray) -> FloatArray:
     """Return weights (k, h, w), summing to 1 at every pixel: those of the views that see it, in proportion.
 
-    Where none that counts sees it every view keeps its weight: each may imagine what is there.
+    Where none that counts sees it every view keeps its weight: each may imagine what is there. What generated
+    views alone have seen is theirs; wherever a real one sees too, it weighs more than they.
 
     Args:
         weights: (k,) of whole views.
