@@ -128,7 +128,7 @@ def fetch_model(repository: str, folder: Path) -> None:
             do="correct the name",
         )
     hub = library("huggingface_hub", EXTRA)
-    log.info("downloading %s (some GB) into %s. Licence of %s: %s", repository, folder, PUBLISHED, LICENCE)
+    log.info("downloading %s (about 5 GB) into %s. Licence of %s: %s", repository, folder, PUBLISHED, LICENCE)
     wanted = [f"{name}/*" for name in (*_CONFIGURATIONS, *_PROJECTIONS)]
     try:
         hub.snapshot_download(
