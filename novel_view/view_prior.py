@@ -35,8 +35,15 @@ class ViewPrior(Protocol):
     What is denoised are its own codes (k, c, h', w'): latents, or the image itself where it works on pixels.
     """
 
-    schedule: Schedule
-    image_size: tuple[int, int]  # (height, width) that it wants images in
+    @property
+    def schedule(self) -> Schedule:
+        """The noise that it was made for."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """The (height, width) that it wants images in."""
+        ...
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the codes (k, c, h', w') of images (k, 3, h, w)."""
