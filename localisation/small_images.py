@@ -93,7 +93,7 @@ class Shrinker:
         return np.asarray(cv2.resize(pixels, (self.size, self.size), interpolation=cv2.INTER_AREA), np.float32)
 
     def _as_left(self, pixels: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:
-        """Return the image that the left camera would have taken from the same place, black outside."""
+        """Return the image that the left camera would have taken from the same place, its edges drawn out."""
         height, width = pixels.shape[:2]
         camera, left = camera.resized(width, height), self.camera
         if (camera.fx, camera.fy, camera.cx, camera.cy) == (left.fx, left.fy, left.cx, left.cy):
@@ -101,7 +101,12 @@ class Shrinker:
         sx, sy = camera.fx / left.fx, camera.fy / left.fy
         from_left = np.array([[sx, 0.0, camera.cx - sx * left.cx], [0.0, sy, camera.cy - sy * left.cy]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(pixels, from_left, (left.width, left.height), flags=flags), np.float32)
+        return np.asarray(
+            cv2.warpAffine(
+                pixels, from_left, (left.width, left.height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+            ),
+            np.float32,
+        )
 
 
 def _unit_range(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -137,6 +137,7 @@ def _figures(trained: Trained, request: Request) -> dict[str, Any]:
         "options": asdict(request.training),
         "steps": trained.steps,
         "seconds": round(trained.seconds, 1),
+        "processor_seconds": round(trained.processor_seconds, 1),
         "held_out": {"degrees": round(trained.degrees, 4), "mm": round(trained.mm, 4)},
     }
 
@@ -177,6 +178,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=usual.steps, help=f"limit of steps; default {usual.steps}")
     parser.add_argument("--batch", type=int, default=usual.batch, help=f"pairs a step; default {usual.batch}")
     parser.add_argument("--rate", type=float, default=usual.rate, help="highest learning rate; default 0.001")
+    parser.add_argument(
+        "--principal", type=float, default=usual.principal, help="weight of small motions; default 1"
+    )
     parser.add_argument("--average", type=float, default=usual.average, help="of weights; default 0.998")
     parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default=usual.precision, help="of products while training"
