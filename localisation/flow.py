@@ -20,6 +20,8 @@ from localisation.pose_codes import PoseCode, read_code
 from localisation.small_images import Shrinker
 from utils.artifacts import damaged, read_json, write_json
 from utils.errors import InputError
+from utils.finished_run import require_stages
+from utils.stages import read_stamp
 from utils.types import Camera, FloatArray
 
 WEIGHTS, RECORD = "flow.safetensors", "flow.json"
@@ -110,6 +112,17 @@ class PoseFlow:
             )
         except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
             raise damaged(folder / WEIGHTS, error) from error
+
+    @staticmethod
+    def of_run(run: Path, folder: Path | None = None) -> PoseFlow:
+        """Return the flow that was trained on a run's present field. Raises InputError where there is none.
+
+        Args:
+            run: `logs/<expname>`.
+            folder: of the flow; default `<run>/localisation/flow`.
+        """
+        require_stages(run, "scene", "poses", "nerf")
+        return PoseFlow.load(folder or run / "localisation" / "flow", str(read_stamp(run / "nerf")["hash"]))
 
     def save(self, folder: Path) -> None:
         """Write weights and record; the record last, so that weights without one are no flow."""

