@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from localisation.flow import PoseFlow
 from localisation.locator import Located, Locator
 from localisation.picture import comparison
 from localisation.reading import Files, Reader, list_queries
@@ -35,6 +37,8 @@ from utils.types import FloatArray
 
 RECORD, POSES = "poses.json", "poses.npz"
 USUAL = Limits()
+
+log = logging.getLogger("specula")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def locate(run: Path, request: Request) -> tuple[list[Located], Path]:
     out = request.out or run / "localisation" / "located"
     stamp = read_stamp(run / "nerf")["hash"]
     limits = request.limits if field.placed.metric else request.limits.named(field.placed.unit)
-    locator = Locator(field, limits)
+    locator = Locator(field, limits, _flow(run, stamp))
     locator.error_scales.update(load_error_scales(run, stamp))
     found: list[Located] = []
     try:
@@ -81,6 +85,18 @@ def locate(run: Path, request: Request) -> tuple[list[Located], Path]:
             save_error_scales(run, stamp, locator.error_scales)
             _write(out, run, queries, found, locator, stamp)
     return found, out
+
+
+def _flow(run: Path, stamp: str) -> PoseFlow | None:
+    """Return the flow that was trained on this field, if there is one."""
+    folder = run / "localisation" / "flow"
+    if not folder.exists():
+        return None
+    try:
+        return PoseFlow.load(folder, stamp)
+    except InputError as error:
+        log.warning("locate: goes on without a flow: %s", error)
+        return None
 
 
 def _starts(given: str | None, queries: Sequence[Files], field: FinishedField) -> list[FloatArray | None]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from localisation.agreement import Agreement
+from localisation.flow import PoseFlow
 from localisation.landmarks import LandmarkMap, Landmarks, pose_from_landmarks
 from localisation.query import Eye, Query
 from localisation.refinement import COARSE, FINE, judged, refine
@@ -49,14 +49,14 @@ class Located:
     reason: str | None
 
 
-StartFinder = Callable[[Query], list[Start]]
-
-
 class Locator:
-    """A finished field with what helps to find places in it; its parts are made when they are first needed."""
+    """A finished field with what helps to find places in it; its parts are made when they are first needed.
 
-    def __init__(self, field: FinishedField, limits: Limits, more_starts: StartFinder | None = None) -> None:
-        self.field, self.limits, self.more_starts = field, limits, more_starts
+    `flow` is one that was trained on the field, None: there is none.
+    """
+
+    def __init__(self, field: FinishedField, limits: Limits, flow: PoseFlow | None = None) -> None:
+        self.field, self.limits, self.flow = field, limits, flow
         self.landmarks = LandmarkMap(field)
         self._thumbnails: Thumbnails | None = None
         self.error_scales: dict[int, float] = {}
@@ -117,7 +117,9 @@ class Locator:
             starts.append(Start(found.world_from_left, f"{found.inliers} features", found.inliers >= PLAINLY))
         if starts and starts[0].plain:
             return starts
-        starts += self.more_starts(query) if self.more_starts else []
+        if self.flow is not None:
+            world_from_eye = self.flow.invert([eye.image], camera=eye.camera).world_from_left[0]
+            starts.append(Start(world_from_eye @ eye.eye_from_left, "flow"))
         for index, _ in alike[:VIEWS_TRIED]:
             side, name = self.field.views[index]
             pose = self.field.placed.world_from(side, name) @ eye.eye_from_left

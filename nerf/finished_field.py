@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,31 @@ class FinishedField:
     def views(self) -> list[View]:
         """The training views, (side, frame), in the order of `seen`."""
         return list(self.guides[0].depth_mm)
+
+    def coarser(self, factor: int) -> FinishedField:
+        """Return the same field with maps of 1/factor of the rows and columns around it, for small views.
+
+        What guides the samples and tells coverage is then projected faster; the field itself is as it was.
+        """
+        rig, first = self.dataset.rig, factor // 2
+
+        def small(camera: Camera) -> Camera:
+            """Return the camera of every `factor`-th pixel."""
+            width, height = (-(-(size - first) // factor) for size in (camera.width, camera.height))
+            cx, cy = (camera.cx - first) / factor, (camera.cy - first) / factor
+            return Camera(camera.fx / factor, camera.fy / factor, cx, cy, width, height)
+
+        def thin(depth_mm: FloatArray) -> FloatArray:
+            return np.ascontiguousarray(depth_mm[first::factor, first::factor])
+
+        small_rig = replace(rig, left=small(rig.left), right=small(rig.right) if rig.right else None)
+        dataset = replace(self.dataset, rig=small_rig)
+        refined, unrefined = (
+            TrainingDepth(dataset, self.placed, {view: thin(depth) for view, depth in guide.depth_mm.items()})
+            for guide in self.guides
+        )
+        seen = [DepthView(small(view.camera), view.world_from_camera, thin(view.depth_mm)) for view in self.seen]
+        return replace(self, guides=(refined, unrefined), seen=seen)
 
     def render(
         self,
