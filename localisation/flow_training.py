@@ -36,6 +36,7 @@ _LARGEST_GRADIENT, _WEIGHT_DECAY = 1.0, 0.01
 _AT_POSE, _AT_IMAGE = 0.15, 0.45  # shares of the draws at t = 0 and at t = 1
 _LOOK_EVERY, _SAVE_EVERY = 200, 200
 _PRINCIPAL, _ENOUGH_CODES = 8, 300
+_AT_ONCE = 500  # poses that are encoded together, in float64
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class FlowTraining:
         self.options, self.held_out, self.work = options, held_out, work
         self.network = flow.network.train()
         self.flow = replace(flow, network=copy.deepcopy(flow.network).eval())
-        self.codes = torch.from_numpy(flow.code.encode(train.world_from_camera))
+        poses = np.array_split(train.world_from_camera, -(-len(train) // _AT_ONCE))
+        self.codes = torch.from_numpy(np.concatenate([flow.code.encode(part) for part in poses]))
         self.principal = _principal_directions(self.codes)
         self.images = torch.from_numpy(train.rgb).permute(0, 3, 1, 2).contiguous()
         self.unknown = torch.from_numpy(np.isnan(train.depth_mm))

@@ -25,7 +25,6 @@ from localisation.pairs import (
     PairOptions,
     PairRenderer,
     PoseRange,
-    options_record,
     shard_name,
     training_poses,
     usual_spread,
@@ -74,7 +73,7 @@ def make_pairs(run: Path, request: Request) -> str:
         request.least_covered,
         request.seed,
     )
-    fixed = options_record(options, read_stamp(run / "nerf")["hash"])
+    fixed = {"field": read_stamp(run / "nerf")["hash"], "options": asdict(options)}
     _refuse_others(out, fixed)
     renderer = PairRenderer(field, options.size, options.oversample)
     poses = PoseRange(training_poses(field), options.spread_degrees, options.spread_mm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,7 @@ class PairRenderer:
                 if tries[-1][2] >= options.least_covered:
                     break
             again += len(tries) - 1
-            rows.append(max(tries, key=lambda one: one[2]) if tries[-1][2] < options.least_covered else tries[-1])
+            rows.append(max(tries, key=lambda one: one[2]))
         columns = [np.stack([row[part] for row in rows]) for part in range(4)]
         names = ("rgb", "depth_mm", "covered", "world_from_camera")
         return dict(zip(names, columns, strict=True)), again
@@ -197,11 +197,6 @@ def read_pairs(folder: Path, count: int | None = None) -> tuple[Pairs, dict[str,
 def shard_name(index: int) -> str:
     """Return the file of a shard."""
     return f"{index:04d}.npz"
-
-
-def options_record(options: PairOptions, field_hash: str) -> dict[str, Any]:
-    """Return what fixes every pair: two folders with the same may be one."""
-    return {"field": field_hash, "options": asdict(options)}
 
 
 def _missing(folder: Path, found: str) -> InputError:

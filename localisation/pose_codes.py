@@ -16,6 +16,7 @@ from utils.geometry import directions, nearest_rotation, pixel_grid
 from utils.types import Camera, FloatArray
 
 _NUMBERS = 12
+_ENOUGH = 2000  # poses to standardise over
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +81,11 @@ class RayCode:
 
     @staticmethod
     def fit(camera: Camera, world_from_camera: FloatArray, scene_mm: float) -> RayCode:
-        """Return the code that is standardised over training poses (n, 4, 4)."""
-        origin = world_from_camera[:, :3, 3].mean(0)
+        """Return the code that is standardised over training poses (n, 4, 4), over some of very many."""
+        some = world_from_camera[:: -(-len(world_from_camera) // _ENOUGH)]
+        origin = some[:, :3, 3].mean(0)
         plain = RayCode(camera, origin, scene_mm, np.zeros(1), np.ones(1))
-        return RayCode(camera, origin, scene_mm, *_moments(plain.lines(world_from_camera), (0, 2, 3)))
+        return RayCode(camera, origin, scene_mm, *_moments(plain.lines(some), (0, 2, 3)))
 
     def lines(self, world_from_camera: FloatArray) -> FloatArray:
         """Return the lines (n, 6, h, w), float64, of poses (n, 4, 4), not standardised."""
