@@ -62,10 +62,9 @@ def bridge(run: Path, theirs: Path, to: Path, asked: Crossing) -> str:
     require_stages(run, "scene", "poses")
     placed = load_poses(run / "poses", run / "nerf")
     names, matrices = read_matrices(theirs)
-    there: list[bool] = (
-        np.isfinite(matrices).all(axis=(1, 2)).tolist()
-    )  # a run writes NaN where a frame could not be placed
-    names, matrices = [name for name, known in zip(names, there, strict=True) if known], matrices[there]
+    # A run writes NaN where a frame could not be placed.
+    there = np.flatnonzero(np.isfinite(matrices).all(axis=(1, 2)))
+    names, matrices = [names[index] for index in there], matrices[there]
     matrices, negative = _rotations(matrices, str(theirs))
     indices, labels, known = _matched(names, placed)
     if not indices:

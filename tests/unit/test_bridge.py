@@ -32,7 +32,7 @@ def cameras(count: int, seed: int = 0, spread_mm: float = 12.0) -> FloatArray:
 def elsewhere(
     poses: FloatArray, seed: int, axes: FloatArray = AXES["opencv"]
 ) -> tuple[FloatArray, FloatArray, float]:
-    """Return the poses as another program has them: its world, unit and camera axes; and ours_from_theirs, scale."""
+    """Return the poses in another world, unit and camera axes; ours_from_theirs (4, 4); its scale."""
     rng = np.random.default_rng(seed)
     turn, shift, scale = (
         Rotation.random(random_state=seed).as_matrix(),
