@@ -84,21 +84,21 @@ def ensure_weights(weights_dir: str, weights: Weights, *, accept_license: bool) 
     return find_weights(weights_dir, weights)
 
 
-def library(name: str) -> ModuleType:
-    """Import a library of the extra `learned`. Raises InputError where it is not installed."""
-    require_library(name)
+def library(name: str, extra: str = "learned") -> ModuleType:
+    """Import a library of an extra. Raises InputError where it is not installed."""
+    require_library(name, extra)
     return importlib.import_module(name)
 
 
-def require_library(name: str) -> None:
-    """Raise InputError where a library of the extra `learned` is not installed; it is not imported."""
+def require_library(name: str, extra: str = "learned") -> None:
+    """Raise InputError where a library of an extra is not installed; it is not imported."""
     package = name.split(".")[0]
     if importlib.util.find_spec(package) is None:
         raise InputError(
             f"the library {package} is missing",
-            found="an installation without the extra `learned`",
+            found=f"an installation without the extra `{extra}`",
             expected=f"{package}, for networks with published weights",
-            do="pip install '.[learned]' in the folder of this program",
+            do=f"pip install '.[{extra}]' in the folder of this program",
         )
 
 
