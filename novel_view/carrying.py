@@ -34,19 +34,23 @@ def carry(field: FinishedField, target: Target, condition: Condition) -> Carried
     """
     side, name = condition.view
     view = field.seen[condition.index]
-    image = field.dataset.image(side, name).astype(np.float32) / 255.0
+    image: FloatArray = field.dataset.image(side, name).astype(np.float32) / 255.0
     _, highlight = field.dataset.masks(side, name)
     camera = view.camera
     shrink = target.camera.fx / camera.fx
     if shrink < 1.0:  # what is sampled thinly would alias
         camera = camera.resized(max(round(shrink * camera.width), 1), max(round(shrink * camera.height), 1))
-        image = cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+        image = np.asarray(
+            cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA), np.float32
+        )
     shining = cv2.resize(highlight.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_AREA)
     view_from_target = invert_rigid(view.world_from_camera) @ target.world_from_camera
     depth = np.asarray(target.surface.depth_mm, np.float32)
     _, columns, rows = RaysInView(target.camera, camera, view_from_target).land(depth)
     columns, rows = (np.nan_to_num(places, nan=-9.0) for places in (columns, rows))
-    rgb = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    rgb = np.asarray(
+        cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
+    )
     shine = cv2.remap(shining, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     seen = seen_by(target.surface, view) & target.seen & (shine < 0.1)
     return Carried(np.clip(rgb * _gain(rgb, target, seen), 0.0, 1.0), seen)
