@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nerf.checkpoints import RECORD, WEIGHTS
 from nerf.fields import SurfaceField
-from nerf.finished_field import CHUNK, FinishedField
+from nerf.finished_field import CHUNK, OPAQUE, FinishedField
 from nerf.free_camera import free_cameras
 from nerf.images import close_look, colour_of, view_rays
 from nerf.losses import colour_loss
@@ -146,17 +146,22 @@ class Distillation:
 
     @torch.no_grad()
     def picture(self, view: PreparedView) -> tuple[NDArray[np.uint8], FloatArray]:
-        """Return the view (h, w, 3) and its opacity (h, w), without gradients and in parts."""
+        """Return the view (h, w, 3) without gradients, and the depth (h, w) mm of what it shows.
+
+        The depth, NaN where nothing opaque is, tells tissue from canvas; that of the canvas is no measurement.
+        """
         chunk, count = self.field.chunk, len(view.z)
         parts = [self._seen(view, slice(start, start + chunk)).cpu() for start in range(0, count, chunk)]
-        seen = torch.cat(parts).numpy().reshape(*view.size, 4)
-        return np.rint(255.0 * seen[..., :3]).astype(np.uint8), seen[..., 3]
+        seen = torch.cat(parts).numpy().reshape(*view.size, 5)
+        depth = np.where(seen[..., 3] >= OPAQUE, seen[..., 4], np.nan).astype(np.float32)
+        return np.rint(255.0 * seen[..., :3]).astype(np.uint8), depth
 
     def _seen(self, view: PreparedView, part: slice) -> Tensor:
-        """Return colours in [0, 1] and opacity (n, 4) of some rays."""
+        """Return colours in [0, 1], opacity and depth (n, 5) of some rays."""
         near, far = (bound[part] for bound in view.bounds)
         found = self.model.render(view.rays.chosen(part), view.z[part], (near, far), torch.ones_like(near))
-        return torch.cat([colour_of(found).clamp(max=1.0), found.geometry.opacity[:, None]], dim=1)
+        geometry = torch.stack([found.geometry.opacity, found.geometry.depth], dim=1)
+        return torch.cat([colour_of(found).clamp(max=1.0), geometry], dim=1)
 
     def real_pixels_loss(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the colour loss of `count` real pixels, drawn from the tissue of all training views."""

@@ -2,8 +2,8 @@
 
     python -m novel_view.views logs/phantom --poses FILE|beyond [--sds STEPS] [--prior warp|FOLDER] [--out DIR]
 
-Seen tissue comes from the field, the rest from a prior; every pixel keeps its provenance, and what is generated has
-no depth. Nothing of the run is changed: distilled colours go into the new folder.
+Seen tissue comes from the field, the rest from a prior; every pixel keeps its provenance, and what is generated
+has no depth. Nothing of the run is changed: distilled colours go into the new folder.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 from tqdm import tqdm
 
 from nerf.distillation import Distillation
-from nerf.finished_field import OPAQUE, FinishedField
+from nerf.finished_field import FinishedField
 from novel_view.completion import GENERATED, KEEPS, NOTHING, RENDERED, Sampling, complete, known_depth
 from novel_view.field_sds import Distilling, distil
-from novel_view.imagination import Imagination, imagination
+from novel_view.imagination import WARP, Imagination, imagination
 from novel_view.page import Picture, Shown, compose, difference, overlay
 from novel_view.sds import WEIGHTS, Pull
 from novel_view.targets import CONDITIONS, Condition, Target, conditions_of, fitted, look
@@ -34,6 +34,7 @@ from utils.errors import InputError
 from utils.images import write_rgb
 from utils.pose_lists import FORMATS
 from utils.stages import STAMP, read_stamp
+from utils.visibility import SAME_SURFACE
 
 RECORD, PAGE, COLOURS = "views.json", "index.html", "colours"
 
@@ -52,12 +53,24 @@ class Request:
     device: str = "auto"
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What every view is made with, the folder it goes to, and the record that grows with it."""
+
+    field: FinishedField
+    door: Distillation | None
+    imagined: Imagination
+    request: Request
+    folder: Path
+    record: dict[str, Any]
+
+
 def show_views(run: Path, request: Request) -> str:
     """Write page, pictures, maps and record of the wanted views; return what a reader would ask for.
 
     Raises:
-        InputError: a run without a finished field, poses that see nothing of it, a prior that cannot be had, a folder
-            that is in use.
+        InputError: a run without a finished field, poses that see nothing of it, a prior that cannot be had, a
+            folder that is in use.
     """
     out = request.out or run / "novel_view" / Path(request.poses).stem
     _check(request, out)
@@ -65,31 +78,28 @@ def show_views(run: Path, request: Request) -> str:
     field = door.field if door else FinishedField.load(run, request.device)
     imagined = imagination(request.prior, field, request.guidance, request.device)
     names, poses = wanted_poses(request.poses, field)
-    camera = field.dataset.rig.camera("left")
-    camera, _ = fitted(camera, *imagined.size(camera))
-    targets = [
-        look(field, name, camera, pose) for name, pose in zip(tqdm(names, desc="render"), poses, strict=True)
-    ]
+    left = field.dataset.rig.camera("left")
+    camera, _ = fitted(left, *imagined.size(left))
+    bar = tqdm(names, desc="render", unit="view", disable=None)
+    targets = [look(field, name, camera, pose) for name, pose in zip(bar, poses, strict=True)]
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        record = _about(run, field, imagined, request)
+        work = Work(field, door, imagined, request, partial, _about(run, field, imagined, request))
         if door and request.sds:
-            before, after = distil(door, poses, field.dataset.rig.camera("left"), imagined, request.sds)
-            record["sds"] = asdict(request.sds) | {"real_pixels_before": before, "real_pixels_after": after}
-            door.save(partial / COLOURS, record)
-        shown = [
-            _view(number, target, field, door, imagined, request, partial, record)
-            for number, target in enumerate(tqdm(targets, desc="sample", disable=None), 1)
-        ]
-        write_json(partial / RECORD, record)
-        (partial / PAGE).write_text(compose(record, shown), encoding="utf-8")
+            before, after = distil(door, poses, left, imagined, request.sds)
+            work.record["sds"] = asdict(request.sds) | {"real_pixels_before": before, "real_pixels_after": after}
+            door.save(partial / COLOURS, work.record)
+        numbers = tqdm(range(1, len(targets) + 1), desc="sample", unit="view", disable=None)
+        shown = [_view(number, target, work) for number, target in zip(numbers, targets, strict=True)]
+        write_json(partial / RECORD, work.record)
+        (partial / PAGE).write_text(compose(work.record, shown), encoding="utf-8")
         replace_folder(partial, out, out.with_name(out.name + ".old.partial"))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    return _summary(record, out)
+    return _summary(work.record, out)
 
 
 def _check(request: Request, out: Path) -> None:
@@ -123,23 +133,14 @@ def _about(run: Path, field: FinishedField, imagined: Imagination, request: Requ
         **asdict(request.sampling),
         "provenance": {"0": "nothing", "1": "real", "2": "rendered from seen tissue", "3": "generated"},
         "sds": None,
-        "views": [],
     }
 
 
-def _view(
-    number: int,
-    target: Target,
-    field: FinishedField,
-    door: Distillation | None,
-    imagined: Imagination,
-    request: Request,
-    partial: Path,
-    record: dict[str, Any],
-) -> Shown:
+def _view(number: int, target: Target, work: Work) -> Shown:
     """Complete one view, write its maps and pictures, add it to the record; return what the page shows."""
-    chosen = conditions_of(field, target, request.conditions)
-    done = complete(field, target, chosen, imagined, request.sampling)
+    field, door = work.field, work.door
+    chosen = conditions_of(field, target, work.request.conditions)
+    done = complete(field, target, chosen, work.imagined, work.request.sampling)
     maps: dict[str, Any] = {
         "rgb": done.rgb,
         "provenance": done.provenance,
@@ -149,44 +150,44 @@ def _view(
         "world_from_camera": target.world_from_camera,
         "matrix": target.camera.matrix,
     }
-    pictures: dict[str, Picture] = {"render": target.rgb, "sample": done.rgb}
+    after = target.rgb
     if door:
-        pictures["after SDS"], maps["sds_provenance"] = _after(door, target)
-        maps["sds_rgb"] = pictures["after SDS"]
-    pictures[f"nearest real view ({'_'.join(chosen[0].view)})"] = _real(field, target, chosen[0])
-    other = "after SDS" if door else "render"
-    pictures[f"difference: sample and {other}"] = difference(done.rgb, pictures[other])
-    pictures["provenance of the sample"] = overlay(done.rgb, done.provenance)
-    write_npz(partial / "maps" / f"{number:04d}.npz", **maps)
-    for caption, image in pictures.items():
-        write_rgb(
-            partial
-            / "pictures"
-            / f"{number:04d}_{'_'.join(caption.split(' (')[0].split()[:2])}.png".replace(":", ""),
-            image,
-        )
-    seen = float(target.seen.mean())
-    record["views"].append(
-        {
-            "number": number,
-            "pose": target.name,
-            "seen": round(seen, 4),
-            "generated": round(float((done.provenance == GENERATED).mean()), 4),
-            "conditions": [
-                {"view": "_".join(one.view), "sees": round(one.share, 4), "degrees": round(one.degrees, 2)}
-                for one in chosen
-            ],
-        }
+        after, maps["sds_provenance"] = _after(door, target)
+        maps["sds_rgb"] = after
+    nearest, other = "_".join(chosen[0].view), "after SDS" if door else "render"
+    # The file's name, the caption, the picture.
+    pictures: list[tuple[str, str, Picture]] = [
+        ("render", "render", target.rgb),
+        ("sample", "sample", done.rgb),
+        *([("sds", "after SDS", after)] if door else []),
+        ("nearest", f"nearest real view: {nearest}", _real(field, target, chosen[0])),
+        ("difference", f"difference of sample and {other}", difference(done.rgb, after)),
+        ("provenance", "sample: what is generated", overlay(done.rgb, done.provenance)),
+    ]
+    write_npz(work.folder / "maps" / f"{number:04d}.npz", **maps)
+    for name, _, image in pictures:
+        write_rgb(work.folder / "pictures" / f"{number:04d}_{name}.png", image)
+    seen, made = float(target.seen.mean()), float((done.provenance == GENERATED).mean())
+    conditions = [
+        {"view": "_".join(one.view), "sees": round(one.share, 4), "degrees": round(one.degrees, 2)}
+        for one in chosen
+    ]
+    view = {"number": number, "pose": target.name, "seen": round(seen, 4), "generated": round(made, 4)}
+    work.record.setdefault("views", []).append(view | {"conditions": conditions})
+    words = (
+        f"{100 * seen:.0f} % of the pixels show tissue that a training image saw; {100 * made:.0f} % are generated"
     )
-    words = f"{100 * seen:.0f} % of the pixels show tissue that training images saw; {100 * (1 - seen):.0f} % generated"
-    return Shown(target.name, words, pictures)
+    return Shown(target.name, words, {caption: image for _, caption, image in pictures})
 
 
 def _after(door: Distillation, target: Target) -> tuple[Picture, Picture]:
-    """Return the view of the distilled field, and its provenance (h, w)."""
-    rgb, opacity = door.picture(door.prepare(target.camera, target.world_from_camera))
-    there = np.where(opacity >= OPAQUE, GENERATED, NOTHING)
-    return rgb, np.where(target.seen, RENDERED, there).astype(np.uint8)
+    """Return the view of the distilled field, its provenance (h, w): seen tissue may hide behind the canvas."""
+    rgb, depth = door.picture(door.prepare(target.camera, target.world_from_camera))
+    surface = target.surface.depth_mm
+    there = np.where(np.isfinite(depth), GENERATED, NOTHING)
+    with np.errstate(invalid="ignore"):
+        tissue = target.seen & (np.abs(depth - surface) < SAME_SURFACE * surface)
+    return rgb, np.where(tissue, RENDERED, there).astype(np.uint8)
 
 
 def _real(field: FinishedField, target: Target, condition: Condition) -> Picture:
@@ -220,33 +221,22 @@ def main(arguments: Sequence[str]) -> int:
         prog="python -m novel_view.views", description="Show views of a finished run beyond what was seen."
     )
     parser.add_argument("run", type=Path, help="folder of the run, logs/<expname>")
-    parser.add_argument(
-        "--poses", default=BEYOND, help=f"beyond (default): six around the path; or a file: {FORMATS}"
-    )
-    parser.add_argument(
-        "--prior", default="warp", help="warp (default; no weights), or a folder of diffusers weights"
-    )
-    parser.add_argument(
-        "--sds", type=int, metavar="STEPS", help="distil the prior into a copy of the field's colours"
-    )
-    parser.add_argument(
-        "--sds_weight", choices=tuple(WEIGHTS), default="noise", help="of noise levels; default noise"
-    )
-    parser.add_argument("--sds_levels", nargs=2, type=float, default=(0.02, 0.98), metavar=("FIRST", "LAST"))
-    parser.add_argument("--sds_rate", type=float, default=Distilling.rate, help="learning rate; default 0.02")
-    parser.add_argument(
-        "--sds_hold", type=float, default=Distilling.hold, help="weight of real pixels; default 20"
-    )
-    parser.add_argument("--steps", type=int, default=Sampling.steps, help="of the sampler; default 30")
-    parser.add_argument(
-        "--eta", type=float, default=Sampling.eta, help="0 deterministic to 1 ancestral; default 1"
-    )
-    parser.add_argument("--keep", choices=KEEPS, default="render", help="what seen pixels show; default render")
-    parser.add_argument("--conditions", type=int, default=CONDITIONS, help="input views a target; default 4")
-    parser.add_argument("--guidance", type=float, default=3.0, help="of a prior with weights; default 3")
-    parser.add_argument("--seed", type=int, default=0, help="default 0")
-    parser.add_argument("--out", type=Path, help="default <run>/novel_view/<poses>")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    add = parser.add_argument
+    add("--poses", default=BEYOND, help=f"beyond (default): six around the path; or {FORMATS}")
+    add("--prior", default=WARP, help="warp (default; needs no weights), or a folder of Zero-1-to-3-type weights")
+    add("--sds", type=int, metavar="STEPS", help="distil the prior into a copy of the field's colours")
+    add("--sds_weight", choices=tuple(WEIGHTS), default="noise", help="of levels of noise; default noise")
+    add("--sds_levels", nargs=2, type=float, default=(0.02, 0.98), metavar=("FIRST", "LAST"), help="shares")
+    add("--sds_rate", type=float, default=Distilling.rate, help=f"learning rate; default {Distilling.rate}")
+    add("--sds_hold", type=float, default=Distilling.hold, help=f"of real pixels; default {Distilling.hold:g}")
+    add("--steps", type=int, default=Sampling.steps, help=f"of the sampler; default {Sampling.steps}")
+    add("--eta", type=float, default=Sampling.eta, help="0 deterministic to 1 ancestral; default 1")
+    add("--keep", choices=KEEPS, default="render", help="what seen pixels show; default render")
+    add("--conditions", type=int, default=CONDITIONS, help=f"input views a target; default {CONDITIONS}")
+    add("--guidance", type=float, default=3.0, help="of a prior with weights; default 3")
+    add("--seed", type=int, default=0, help="default 0")
+    add("--out", type=Path, help="default <run>/novel_view/<poses>")
+    add("--device", default="auto", help="auto, cpu or cuda")
     given = parser.parse_args(arguments)
 
     def work() -> str:
