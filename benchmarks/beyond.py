@@ -47,12 +47,12 @@ RENDER, REAL, GUESS, SAMPLE, CANVAS, AFTER = (
     "after SDS",
 )
 NOTES = (
-    "PSNR against the phantom rendered exactly at the same poses (`utils/phantom_render.py`), at the mean exposure "
-    "of the training frames, after the truth's poses were brought to the run's by Sim(3). Seen: pixels whose surface "
-    "a training view has seen; generated: the rest, inside the round picture of the endoscope. Six views a phantom, "
-    "from the middle training frame: a quarter of the working distance (about 20 mm) to either side, up, down, and "
-    "turned by 20 degrees to either side. A row is the mean over views, phantoms and seeds of sampling or "
-    "distillation; ± is the standard deviation over the seeds of one view and phantom, averaged."
+    "PSNR against the phantom rendered exactly at the same poses (`utils/phantom_render.py`), at the mean "
+    "exposure of the training frames, after the truth's poses were brought to the run's by Sim(3). Seen: pixels "
+    "whose surface a training view has seen; generated: the rest, inside the round picture of the endoscope. Six "
+    "views a phantom, from the middle training frame: a quarter of the working distance (about 20 mm) to either "
+    "side, up, down, and turned by 20 degrees to either side. A row is the mean over views, phantoms and seeds of "
+    "sampling or distillation; ± is the standard deviation over the seeds of one view and phantom, averaged."
 )
 Image = NDArray[np.uint8]
 Scores = dict[str, list[list[tuple[float, float]]]]  # by picture: for each view, of each seed, seen and generated
@@ -188,7 +188,8 @@ def _write(
         "",
         f"{len(shares)} views; generated: {100 * np.mean(shares):.0f} % of their pixels on average, "
         f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %. {given.sds} steps of SDS over all views of a "
-        f"phantom together; its colour loss on the same real training pixels: {before:.5f} before, {after:.5f} after.",
+        f"phantom together; the colour loss on the same real training pixels: {before:.5f} before, {after:.5f} "
+        "after.",
         "",
         NOTES,
         "",
