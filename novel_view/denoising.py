@@ -5,7 +5,8 @@ samples: for conditions that each give a normal distribution of one common sprea
 of them, exactly but for the steps' size. With different spreads it is an approximation: scores of noised
 distributions do not add up to the score of the noised product, and only at the clean end is the sum right.
 To average the images x_{t-1} of branches that drew their own noise is another thing, and wrong: the mean of k
-noises is too small by the square root of k, and the spread of the result with it.
+noises is too small by the square root of k, and the spread of the result with it. Numbers:
+benchmarks/interpolated_denoising.py.
 """
 
 from __future__ import annotations
@@ -43,11 +44,8 @@ class Conditions:
 
     def __post_init__(self) -> None:
         k, _, height, width = self.images.shape
-        if self.weights.shape not in ((k,), (k, 1, height, width)) or self.target_from_conditions.shape != (
-            k,
-            4,
-            4,
-        ):
+        weighed = self.weights.shape in ((k,), (k, 1, height, width))
+        if not weighed or self.target_from_conditions.shape != (k, 4, 4):
             raise InputError(
                 "the parts of the condition views do not fit",
                 found=f"images {tuple(self.images.shape)}, poses {tuple(self.target_from_conditions.shape)}, "
@@ -55,13 +53,11 @@ class Conditions:
                 expected="images (k, 3, h, w), poses (k, 4, 4), weights (k,) or (k, 1, h, w)",
                 do="give each condition an image, a pose and a weight",
             )
-        if not bool((self.weights >= 0).all()) or not bool(
-            ((self.weights.sum(0) - 1).abs() < _SUM_TOLERANCE).all()
-        ):
+        sums, least = self.weights.sum(0), float(self.weights.min())
+        if not least >= 0 or not bool(((sums - 1).abs() < _SUM_TOLERANCE).all()):
             raise InputError(
                 "the weights of the condition views are no weights",
-                found=f"values from {float(self.weights.min()):.3g}, "
-                f"sums from {float(self.weights.sum(0).min()):.3g} to {float(self.weights.sum(0).max()):.3g}",
+                found=f"values from {least:.3g}, sums from {float(sums.min()):.3g} to {float(sums.max()):.3g}",
                 expected="weights at or above 0 whose sum over the conditions is 1 (at every pixel)",
                 do="divide them by their sum",
             )
@@ -114,7 +110,7 @@ def sample(
         InputError: images of another size, or a number of steps or an eta that is none.
     """
     _check(prior, conditions, steps, eta)
-    device = conditions.images.device
+    device, given = conditions.images.device, None if known is None else Known(*known)
 
     def draw() -> Tensor:
         place = device if generator is None else generator.device
@@ -123,7 +119,7 @@ def sample(
     with torch.no_grad():
         like = prior.encode(conditions.images[:1])
         weights = conditions.weights_of_codes(like)
-        held = None if known is None else _hold(prior, Known(*known), like)
+        held = None if given is None else _hold(prior, given, like)
         levels = torch.linspace(len(prior.schedule) - 1, 0, steps).round().long().tolist()
         codes = draw()
         for here, there in pairwise([*levels, None]):
@@ -137,7 +133,7 @@ def sample(
                 noise = averaged_noise(prior, conditions, weights, codes, here)
                 codes = denoise_step(codes, noise, (kept, kept_next), eta, draw())
         image = prior.decode(codes if held is None else torch.where(held.mask, held.image, codes))
-        return image if known is None else torch.where(known[1].bool(), known[0], image)
+        return image if given is None else torch.where(given.mask.bool(), given.image, image)
 
 
 def averaged_noise(prior: ViewPrior, conditions: Conditions, weights: Tensor, codes: Tensor, step: int) -> Tensor:
@@ -171,14 +167,12 @@ def renoise(codes: Tensor, kept: float, kept_less: float, fresh: Tensor) -> Tens
 
 def _hold(prior: ViewPrior, known: Known, like: Tensor) -> Known | None:
     """Return the codes of what is known, and which codes nothing unknown goes into; None where there is none."""
-    mask = known.mask.bool()
-    if known.image.shape[-2:] != prior.image_size or mask.shape[-2:] != prior.image_size or known.repeats < 1:
+    mask, (height, width) = known.mask.bool(), prior.image_size
+    if known.image.shape != (1, 3, height, width) or mask.shape != (1, 1, height, width) or known.repeats < 1:
         raise InputError(
             "the known part of a target does not fit",
             found=f"image {tuple(known.image.shape)}, mask {tuple(mask.shape)}, repeats {known.repeats}",
-            expected="image (1, 3, h, w), mask (1, 1, h, w) of size {} x {}, repeats from 1".format(
-                *prior.image_size
-            ),
+            expected=f"image (1, 3, {height}, {width}), mask (1, 1, {height}, {width}), repeats from 1",
             do="resize both to the image size of the prior",
         )
     if not bool(mask.any()):

@@ -85,7 +85,7 @@ class Zero123Prior:
 
     def encode(self, images: Tensor) -> Tensor:
         """Return scaled latents of images (k, 3, h, w) in [-1, 1]; gradients go through."""
-        return self._latents(images) * self.parts.vae.config.scaling_factor
+        return (self._latents(images) * self.parts.vae.config.scaling_factor).to(images)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Return the images (k, 3, h, w) of scaled latents."""
@@ -131,7 +131,7 @@ class Zero123Prior:
         poses = torch.as_tensor(self._pose_vectors(target_from_conditions), dtype=torch.float32)
         embedding = self._clip_embedding(images)
         vector = self.parts.projection(torch.cat([embedding, poses.to(embedding)], dim=1))[:, None]
-        latents = self._latents(images, as_is=True)
+        latents = self._latents(images)
         self._told = (images.clone(), target_from_conditions.clone(), latents, vector)
         return latents, vector
 
@@ -159,11 +159,10 @@ class Zero123Prior:
                 )
         return steps.embedding(options.mm_per_unit or options.working_distance_mm / _TRAINED_UNITS)
 
-    def _latents(self, images: Tensor, *, as_is: bool = False) -> Tensor:
+    def _latents(self, images: Tensor) -> Tensor:
         """Return latents without their scale: the form in which the model takes those of conditions."""
         vae = self.parts.vae
-        latents = vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mode()
-        return latents if as_is else latents.to(images)
+        return vae.encode(images.to(vae.device, vae.dtype)).latent_dist.mode()
 
     def _clip_embedding(self, images: Tensor) -> Tensor:
         encoder = self.parts.image_encoder

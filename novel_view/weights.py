@@ -25,6 +25,7 @@ class Temperatures:
 
 # A real view outweighs a generated one by this factor at least.
 REAL_OVER_GENERATED = 1.05
+ALIKE = 0.1  # share of a target: views whose shares differ by less see about as much of it
 
 
 def fusion_weights(
@@ -75,7 +76,8 @@ def fusion_weights(
 def weights_by_pixel(weights: FloatArray, seen: BoolArray) -> FloatArray:
     """Return weights (k, h, w), summing to 1 at every pixel: those of the views that see it, in proportion.
 
-    Where none that counts sees it every view keeps its weight: each may imagine what is there.
+    Where none that counts sees it every view keeps its weight: each may imagine what is there. What generated
+    views alone have seen is theirs; wherever a real one sees too, it weighs more than they.
 
     Args:
         weights: (k,) of whole views.
@@ -87,29 +89,37 @@ def weights_by_pixel(weights: FloatArray, seen: BoolArray) -> FloatArray:
     return np.where(together > 0, shared, weights[:, None, None] / weights.sum())
 
 
-def best_conditions(scores: FloatArray, at_most: int, at_least: float = 0.05) -> list[int]:
+def best_conditions(
+    scores: FloatArray, at_most: int, degrees: FloatArray | None = None, at_least: float = 0.05
+) -> list[int]:
     """Return the input views (indices) that see most of a target, the best first.
 
-    By co-visibility: the view nearest by angle may look past what the target shows, or be hidden from it.
+    By co-visibility: the view nearest by angle may look past what the target shows, or be hidden from it. Only
+    among views that see about as much (steps of `ALIKE` below the best) the nearer one comes first: it shows the
+    tissue in more alike light.
 
     Args:
         scores: (n,) shares of the target that the views see, in [0, 1]; NaN is none.
         at_most: how many to return.
+        degrees: (n,) how far they are from the target (`view_degrees`); None: the shares alone decide.
         at_least: views that see less do not count; the best one counts as long as it sees anything.
 
     Raises:
         InputError: no view sees anything of the target: there is nothing to imagine it from.
     """
     found = np.nan_to_num(np.asarray(scores, float), nan=0.0)
-    order = [int(index) for index in np.argsort(-found, kind="stable")[: max(at_most, 1)]]
-    if len(found) == 0 or found[order[0]] <= 0:
+    most = float(found.max(initial=0.0))
+    if most <= 0:
         raise InputError(
             "no input view sees anything of the target view",
             found=f"{len(found)} views, none of which shares a surface with it",
             expected="a target that at least one image of the run sees in part",
             do="choose a pose nearer to the path of the camera",
         )
-    return order[:1] + [index for index in order[1:] if found[index] >= at_least]
+    worse = (most - found) if degrees is None else np.floor((most - found) / ALIKE)
+    order = np.lexsort((np.zeros(len(found)) if degrees is None else degrees, worse))
+    enough = [int(index) for index in order if found[index] >= min(at_least, most)]
+    return enough[: max(at_most, 1)]
 
 
 def view_degrees(target_from_views: FloatArray, distance_mm: float) -> FloatArray:

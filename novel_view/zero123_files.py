@@ -93,8 +93,8 @@ def check_folder(folder: Path) -> tuple[int, int]:
     if not folder.is_dir():
         raise _missing(folder, "no such folder")
     absent = [name for name, file in _CONFIGURATIONS.items() if not (folder / name / file).is_file()]
-    if absent or not any((folder / name).is_dir() for name in _PROJECTIONS):
-        absent += [] if any((folder / name).is_dir() for name in _PROJECTIONS) else [" or ".join(_PROJECTIONS)]
+    absent += [] if any((folder / name).is_dir() for name in _PROJECTIONS) else [" or ".join(_PROJECTIONS)]
+    if absent:
         raise _missing(folder, f"no {', no '.join(absent)}")
     unet, vae, _, scheduler = (_read_json(folder / name / file) for name, file in _CONFIGURATIONS.items())
     latent = vae.get("latent_channels", 4)
@@ -128,7 +128,7 @@ def fetch_model(repository: str, folder: Path) -> None:
             do="correct the name",
         )
     hub = library("huggingface_hub", EXTRA)
-    log.info("downloading %s (about 5 GB) into %s; its licence: %s", repository, folder, LICENCE)
+    log.info("downloading %s (about 5 GB) into %s. Licence of %s: %s", repository, folder, PUBLISHED, LICENCE)
     wanted = [f"{name}/*" for name in (*_CONFIGURATIONS, *_PROJECTIONS)]
     try:
         hub.snapshot_download(

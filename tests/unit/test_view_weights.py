@@ -102,6 +102,11 @@ class TestChoice:
         assert best_conditions(scores, 5) == [1, 3, 0]
         assert best_conditions(scores, 1) == [1]
 
+    def test_among_views_that_see_as_much_the_nearer_comes_first(self) -> None:
+        scores, degrees = np.array([0.97, 0.95, 0.5, 0.89, 0.86]), np.array([30.0, 10.0, 1.0, 5.0, 2.0])
+        assert best_conditions(scores, 5, degrees) == [3, 1, 0, 4, 2]
+        assert best_conditions(scores, 5) == [0, 1, 3, 4, 2]
+
     def test_the_best_counts_however_little_it_sees(self) -> None:
         assert best_conditions(np.array([0.0, 0.01]), 3) == [1]
 
