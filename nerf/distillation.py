@@ -8,6 +8,7 @@ goes on at the height that it has at the border: a canvas, whose depth nobody ge
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +166,7 @@ class Distillation:
 
     def real_pixels_loss(self, count: int, generator: torch.Generator) -> Tensor:
         """Return the colour loss of `count` real pixels, drawn from the tissue of all training views."""
-        tissue = torch.nonzero(self.pool.tissue)[:, 0]
+        tissue = self._tissue
         drawn = torch.randint(len(tissue), (count,), generator=generator, device=generator.device)
         pixels = tissue[drawn.to(tissue.device)]
         rays = self.pool.rays(pixels)
@@ -173,6 +174,10 @@ class Distillation:
         rendered = self.model.render(rays, z, bounds, None)
         weights = torch.ones_like(bounds[0])
         return colour_loss(rendered.rgb, self.pool.rgb[pixels].float() / 255.0, weights)
+
+    @functools.cached_property
+    def _tissue(self) -> Tensor:
+        return torch.nonzero(self.pool.tissue)[:, 0]
 
     def optimiser(self, rate: float) -> torch.optim.Optimizer:
         """Return the optimiser of the colours; its gradients are nought after every step."""

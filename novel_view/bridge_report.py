@@ -110,9 +110,8 @@ def summary(bridge: Bridge, unit: str, poses: int, to: Path) -> str:
         used = [camera for camera in bridge.cameras if camera.used]
         off, turned = (_rms(np.array([getattr(camera, key) for camera in used])) for key in ("off", "degrees"))
         lines.append(f"{'rms':<16} {off:>9.4f} {turned:>7.3f} °")
-        lines.append(
-            f"a camera contradicts beyond {bridge.limits.centre:.3g} or {bridge.limits.degrees:.3g} degrees"
-        )
+        limit = f"{bridge.limits.centre:.3g} or {bridge.limits.degrees:.3g} degrees"
+        lines.append(f"off: of the centre, {unit}; a camera contradicts beyond {limit}")
     if len(bridge.tried) > 1:
         lines += ["", "readings tried (rms over all cameras):"]
         lines += [

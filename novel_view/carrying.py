@@ -1,18 +1,17 @@
-"""Carry real images into a wanted view over its surface, and go on smoothly where nothing was carried."""
+"""Real images in a wanted view: without their highlights, as bright as its render, smoothly gone on beyond."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from nerf.finished_field import FinishedField
 from novel_view.targets import Condition, Target
-from utils.geometry import invert_rigid
-from utils.multi_view import RaysInView
+from novel_view.warped_prior import ColouredView
+from novel_view.warped_prior import carry as carry_plainly
 from utils.types import BoolArray, FloatArray
-from utils.visibility import seen_by
 
 DIMMEST, BRIGHTEST = 0.5, 2.0  # by how much exposure and lamp may make a carried image differ
 
@@ -26,34 +25,20 @@ class Carried:
 
 
 def carry(field: FinishedField, target: Target, condition: Condition) -> Carried:
-    """Return the real pixels of an input view in the target view.
+    """Return the real pixels of an input view in the target view (`novel_view.warped_prior` says which it sees).
 
-    A pixel counts where the target's surface lies in the view's image, agrees with the view's own depth, and is no
-    highlight there, which would stand elsewhere under the target's lamp. One gain brings the view's exposure and
-    distance of its lamp to those of the render.
+    Highlights are left out: under the target's lamp they would stand elsewhere. One gain brings the view's
+    exposure and the distance of its lamp to those of the render.
     """
-    side, name = condition.view
-    view = field.seen[condition.index]
-    image: FloatArray = field.dataset.image(side, name).astype(np.float32) / 255.0
-    _, highlight = field.dataset.masks(side, name)
-    camera = view.camera
-    shrink = target.camera.fx / camera.fx
+    view, (side, name) = field.seen[condition.index], condition.view
+    image, (_, highlight) = field.dataset.image(side, name), field.dataset.masks(side, name)
+    shrink = target.camera.fx / view.camera.fx
     if shrink < 1.0:  # what is sampled thinly would alias
-        camera = camera.resized(max(round(shrink * camera.width), 1), max(round(shrink * camera.height), 1))
-        image = np.asarray(
-            cv2.resize(image, (camera.width, camera.height), interpolation=cv2.INTER_AREA), np.float32
-        )
-    shining = cv2.resize(highlight.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_AREA)
-    view_from_target = invert_rigid(view.world_from_camera) @ target.world_from_camera
-    depth = np.asarray(target.surface.depth_mm, np.float32)
-    _, columns, rows = RaysInView(target.camera, camera, view_from_target).land(depth)
-    columns, rows = (np.nan_to_num(places, nan=-9.0) for places in (columns, rows))
-    rgb = np.asarray(
-        cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
-    shine = cv2.remap(shining, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    seen = seen_by(target.surface, view) & target.seen & (shine < 0.1)
-    return Carried(np.clip(rgb * _gain(rgb, target, seen), 0.0, 1.0), seen)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.5 * (shrink**-2 - 1.0) ** 0.5), np.uint8)
+    plain = replace(view, depth_mm=np.where(highlight, np.nan, view.depth_mm).astype(np.float32))
+    colours, seen = carry_plainly(target.surface, ColouredView(plain, image))
+    rgb, seen = 0.5 * (colours + 1.0), seen & target.seen
+    return Carried(np.clip(rgb * _gain(rgb, target, seen), 0.0, 1.0).astype(np.float32), seen)
 
 
 def _gain(rgb: FloatArray, target: Target, seen: BoolArray) -> float:

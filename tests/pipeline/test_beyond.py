@@ -80,3 +80,23 @@ def test_poses_of_a_file_are_shown_and_those_that_see_nothing_refused(
     assert main([*words, "--out", str(run / "elsewhere")]) == 0, "what this command made is made again"
     assert main([*words, "--prior", str(run / "no_weights")]) == 2
     assert "weights" in capsys.readouterr().err
+
+
+def test_a_model_with_weights_is_asked_in_its_own_size(run: Path) -> None:
+    """Weights are random: what they imagine means nothing, that it stays outside what was seen does."""
+    pytest.importorskip("diffusers")
+    from tests.unit.test_diffusers_prior import make_model
+
+    weights = make_model(run / "weights")
+    near = read_npz(run / "poses" / "poses.npz")["world_from_left"][1]
+    near[:3, 3] += 8.0 * near[:3, 0]
+    np.savez(run / "near.npz", world_from_camera=near)
+    words = [str(run), "--poses", str(run / "near.npz"), "--prior", str(weights), "--device", "cpu"]
+    assert main([*words, "--sds", "2", "--steps", "2", "--conditions", "1", "--out", str(run / "out")]) == 0
+    maps = read_npz(run / "out" / "maps" / "0001.npz")
+    height, width = maps["provenance"].shape
+    assert height == width, "such models are square"
+    seen = maps["provenance"] == 2
+    np.testing.assert_array_equal(maps["rgb"][seen], maps["render_rgb"][seen])
+    assert np.isnan(maps["depth_mm"][~seen]).all()
+    assert read_json(run / "out" / "views.json")["prior"] == "weights"
