@@ -61,10 +61,7 @@ def complete(
     kept = target.rgb.astype(np.float32) / 255.0
     if sampling.keep == "real":
         real, there = merged([carry(field, target, condition) for condition in chosen], target)
-        kept, provenance = (
-            np.where(there[..., None], real, kept),
-            np.where(there, REAL, provenance).astype(np.uint8),
-        )
+        kept[there], provenance[there] = real[there], REAL
     mask = torch.from_numpy(target.seen)[None, None].to(device)
     generator = torch.Generator(device).manual_seed(sampling.seed)
     image = sample(

@@ -17,6 +17,7 @@ from novel_view.denoising import Conditions
 from novel_view.gaussian_prior import GaussianPrior
 from novel_view.targets import Condition, Target, fitted
 from novel_view.view_prior import ViewPrior
+from novel_view.wanted import working_distance
 from novel_view.weights import fusion_weights, weights_by_pixel
 from utils.geometry import invert_rigid
 from utils.types import Camera, FloatArray
@@ -97,8 +98,7 @@ def imagination(prior: str, field: FinishedField, guidance: float, device: str) 
         return Warp()
     from novel_view.diffusers_prior import Zero123Options, load_zero123
 
-    depths = [float(np.nanmedian(view.depth_mm)) for view in field.seen if np.isfinite(view.depth_mm).any()]
-    options = Zero123Options(float(np.median(depths)), guidance=guidance)
+    options = Zero123Options(working_distance(field), guidance=guidance)
     return Model(Path(prior).name, load_zero123(Path(prior), options, device))
 
 
