@@ -32,11 +32,11 @@ from utils.artifacts import replace_folder, write_json, write_npz
 from utils.commands import answer
 from utils.errors import InputError
 from utils.images import write_rgb
-from utils.pose_lists import FORMATS
+from utils.pose_lists import FORMATS, read_named_poses
 from utils.stages import STAMP, read_stamp
 from utils.visibility import SAME_SURFACE
 
-RECORD, PAGE, COLOURS = "views.json", "index.html", "colours"
+RECORD, PAGE, COLOURS = "novel_views.json", "index.html", "colours"
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def _check(request: Request, out: Path) -> None:
             expected="steps and conditions from 1, eta from 0 to 1, guidance from 0",
             do="correct the flag",
         )
+    if request.poses != BEYOND:
+        read_named_poses(Path(request.poses))  # before anything is loaded
     if any((folder / STAMP).exists() for folder in (out, *out.absolute().parents)) or (
         out.exists() and not (out / RECORD).is_file()
     ):

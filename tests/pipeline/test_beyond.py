@@ -39,7 +39,7 @@ def test_generated_pixels_are_marked_have_no_depth_and_change_nothing(
     assert "generated pixels have no depth" in capsys.readouterr().out
     assert files_of(run) == before
     out = run / "novel_view" / "beyond"
-    record = read_json(out / "views.json")
+    record = read_json(out / "novel_views.json")
     assert [view["pose"] for view in record["views"]][:2] == ["right", "left"]
     assert record["sds"]["steps"] == 12
     generated = []
@@ -99,4 +99,4 @@ def test_a_model_with_weights_is_asked_in_its_own_size(run: Path) -> None:
     seen = maps["provenance"] == 2
     np.testing.assert_array_equal(maps["rgb"][seen], maps["render_rgb"][seen])
     assert np.isnan(maps["depth_mm"][~seen]).all()
-    assert read_json(run / "out" / "views.json")["prior"] == "weights"
+    assert read_json(run / "out" / "novel_views.json")["prior"] == "weights"

@@ -241,6 +241,11 @@ def test_senseless_numbers_are_refused(words: list[str], capsys: pytest.CaptureF
 
 def test_a_folder_of_others_and_a_stage_are_not_replaced(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", WALL, RIG, POSES)
-    for out in (run / "render", run / "nerf" / "new", tmp_path):
+    trajectory = tmp_path / "trajectories" / "spiral"
+    trajectory.mkdir(parents=True)
+    (trajectory / "views.json").write_text("{}")
+    for out in (run / "render", run / "nerf" / "new", tmp_path, trajectory):
         with pytest.raises(InputError, match="is not a folder of novel views"):
             show_views(run, Request("beyond", "warp", Sampling(), out=out))
+    with pytest.raises(InputError, match="no such file"):
+        show_views(run, Request(str(tmp_path / "none.npz"), "warp", Sampling()))
