@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from export.covisibility import Overlap, overlap, visible_surface
 from export.measured_run import MeasuredRun, View
 from utils.commands import answer
+from utils.covisibility import Overlap, overlap, visible_surface
 from utils.errors import InputError
 from utils.pose_lists import FORMATS, join_numbers, parse_pose, read_named_poses
 from utils.types import FloatArray, Side

@@ -29,12 +29,17 @@ def render_free(
         position: place in the sequence whose exposure is meant, in frames; None: the mean exposure.
         chunk: rays at a time.
     """
-    cameras = Cameras(
+    cameras = free_cameras(camera, world_from_camera, world_from_left)
+    gain = model.exposure.gain_at(position) if model.use_exposure and position is not None else 1.0
+    guide_mm, unrefined_mm = (guide.projected_to(camera, world_from_camera) for guide in guides)
+    return render_image(model, cameras, 0, guide_mm, unrefined_mm, gain, chunk)
+
+
+def free_cameras(camera: Camera, world_from_camera: FloatArray, world_from_left: FloatArray) -> Cameras:
+    """Return the one camera that `render_free` describes."""
+    return Cameras(
         torch.tensor([[camera.fx, camera.fy, camera.cx, camera.cy]], dtype=torch.float32),
         torch.tensor(world_from_camera[None, :3], dtype=torch.float32),
         torch.tensor(world_from_left[None, :3], dtype=torch.float32),
         torch.tensor([-1]),
     )
-    gain = model.exposure.gain_at(position) if model.use_exposure and position is not None else 1.0
-    guide_mm, unrefined_mm = (guide.projected_to(camera, world_from_camera) for guide in guides)
-    return render_image(model, cameras, 0, guide_mm, unrefined_mm, gain, chunk)

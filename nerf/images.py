@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nerf.model import SceneModel
+from nerf.model import Rendered, SceneModel
 from nerf.rays import Cameras, Rays
 from nerf.sampling import Guide, guided_samples
 from nerf.views import smooth_normals
@@ -61,6 +61,23 @@ def render_image(
     device = model.lamp_left.device
     height, width = guide_mm.shape
     flat = torch.from_numpy(np.ascontiguousarray(guide_mm, np.float32)).ravel()
+    rays_of = view_rays(cameras, view, unrefined_mm, device)
+    known = _between_coarse(_coarse_surface(model, rays_of, guide_mm, chunk), (height, width))
+    parts = []
+    for pixels in torch.arange(height * width).split(chunk):
+        found = known[0][pixels].to(device), known[1][pixels].to(device)
+        parts.append(render_rays(model, rays_of(pixels), flat[pixels].to(device), gain, found).cpu())
+    values = torch.cat(parts).numpy().reshape(height, width, 7)
+    rgb = np.rint(values[..., :3].clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    depth, median, spread, opacity = (np.ascontiguousarray(values[..., 3 + k]) for k in range(4))
+    return RenderedImage(rgb, depth, median, spread, opacity)
+
+
+def view_rays(
+    cameras: Cameras, view: int, unrefined_mm: FloatArray, device: torch.device
+) -> Callable[[torch.Tensor], Rays]:
+    """Return what makes rays of flat pixel indices (n,) of a view; see `render_image`."""
+    width = unrefined_mm.shape[1]
     rotation = cameras.world_from_camera[view, :, :3]
     normals = (
         torch.from_numpy(smooth_normals(unrefined_mm, cameras.matrices[view]).astype(np.float32)).reshape(-1, 3)
@@ -71,15 +88,7 @@ def render_image(
         places = (pixels % width).float(), (pixels // width).float()
         return cameras.rays(torch.full_like(pixels, view), *places, normals[pixels]).to(device)
 
-    known = _between_coarse(_coarse_surface(model, rays_of, guide_mm, chunk), (height, width))
-    parts = []
-    for pixels in torch.arange(height * width).split(chunk):
-        found = known[0][pixels].to(device), known[1][pixels].to(device)
-        parts.append(render_rays(model, rays_of(pixels), flat[pixels].to(device), gain, found).cpu())
-    values = torch.cat(parts).numpy().reshape(height, width, 7)
-    rgb = np.rint(values[..., :3].clip(0.0, 1.0) * 255.0).astype(np.uint8)
-    depth, median, spread, opacity = (np.ascontiguousarray(values[..., 3 + k]) for k in range(4))
-    return RenderedImage(rgb, depth, median, spread, opacity)
+    return rays_of
 
 
 def _coarse_surface(
@@ -128,16 +137,30 @@ def render_rays(
         gain: the exposure; None: the learned one of the rays' training frames.
         known: depth and spread (n,) of the surface where a search for it can be left out, NaN elsewhere.
     """
-    surface, spread, bounds = _located(model, rays, guide, known)
-    sigma = torch.maximum(torch.minimum(spread, WIDEST_SPREAD * surface), 0.003 * surface)
-    z = guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None)
+    z, bounds = close_look(model, rays, guide, known)
     gains = None if gain is None else torch.full_like(bounds[0], gain)
     final = model.render(rays, z, bounds, gains)
     geometry = final.geometry
     extra = torch.stack([geometry.depth, geometry.median, geometry.spread, geometry.opacity], dim=1)
-    # Where hardly anything was found there is no colour either: dark, as what no surface sends back.
-    rgb = final.rgb * (2.0 * geometry.opacity).clamp(max=1.0)[:, None]
-    return torch.cat([rgb, extra], dim=1)
+    return torch.cat([colour_of(final), extra], dim=1)
+
+
+def colour_of(rendered: Rendered) -> torch.Tensor:
+    """Return colours (n, 3): dark where hardly anything was found, as what no surface sends back."""
+    return rendered.rgb * (2.0 * rendered.geometry.opacity).clamp(max=1.0)[:, None]
+
+
+@torch.no_grad()
+def close_look(
+    model: SceneModel,
+    rays: Rays,
+    guide: torch.Tensor,
+    known: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Return z-depths (n, s) of samples close to the surface, and the bounds of the rays; see `render_rays`."""
+    surface, spread, bounds = _located(model, rays, guide, known)
+    sigma = torch.maximum(torch.minimum(spread, WIDEST_SPREAD * surface), 0.003 * surface)
+    return guided_samples(Guide(surface, sigma, 2.0 * sigma), *bounds, CLOSE, None), bounds
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def losses_of(
     """
     target, highlight = pool.rgb[pixels].float() / 255.0, pool.highlight[pixels]
     geometry = rendered.geometry
-    colour = _colour_loss(rendered.rgb, target, torch.where(highlight, weights.highlight, 1.0))
+    colour = colour_loss(rendered.rgb, target, torch.where(highlight, weights.highlight, 1.0))
     depth = _depth_loss(geometry.depth, pool.depth[pixels], pool.confidence[pixels].float(), weights)
     total = colour + weights.depth * depth
     if weights.distortion > 0:
@@ -68,7 +68,8 @@ def losses_of(
     return Losses(total, colour.detach(), depth.detach(), psnr)
 
 
-def _colour_loss(rgb: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def colour_loss(rgb: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the robust colour loss of rays: colours and targets (n, 3) in [0, 1], weights (n,)."""
     # What the sensor clips is at least as bright as the pixel says: brighter is no error there.
     clipped = (target >= SATURATED) & (rgb > target)
     wanted = torch.where(clipped, rgb.detach(), target)

@@ -36,7 +36,7 @@ class Rays:
         parts = (self.origins, self.directions, self.direction_norm, self.lamp_anchor, self.frame, self.normal)
         return Rays(*(part.to(device, non_blocking=True) for part in parts))
 
-    def chosen(self, indices: Tensor) -> Rays:
+    def chosen(self, indices: Tensor | slice) -> Rays:
         """Return some of the rays."""
         parts = (self.origins, self.directions, self.direction_norm, self.lamp_anchor, self.frame, self.normal)
         return Rays(*(part[indices] for part in parts))

@@ -37,10 +37,15 @@ def read_named_poses(path: Path) -> tuple[list[str], FloatArray]:
     Raises:
         InputError: no such file, none of these formats, or a matrix that is no rigid motion.
     """
+    names, poses = read_matrices(path)
+    return names, require_rigid(poses, str(path))
+
+
+def read_matrices(path: Path) -> tuple[list[str], FloatArray]:
+    """Return what `read_named_poses` does, (n, 4, 4) as the file has them: not checked for rigid motions."""
     if not path.is_file():
         raise InputError(f"{path} cannot be read", found="no such file", expected=FORMATS, do="correct the path")
-    names, poses = _read_npz(path) if path.suffix.lower() == ".npz" else _read_tum(path)
-    return names, require_rigid(poses, str(path))
+    return _read_npz(path) if path.suffix.lower() == ".npz" else _read_tum(path)
 
 
 def text_words(lines: Iterable[str]) -> Iterator[list[str]]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-_PHOTO_QUALITY = 86
+from utils.page_pieces import data_uri as data_uri
+from utils.page_pieces import picture as picture
+from utils.page_pieces import text as text
 
 
 @dataclass(frozen=True)
@@ -22,11 +18,6 @@ class Section:
     title: str
     lead: str
     body: str
-
-
-def text(value: object) -> str:
-    """Return a value as text that HTML shows and never obeys."""
-    return html.escape(str(value), quote=True)
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -80,27 +71,3 @@ def figure(body: str, caption: str, kind: str = "") -> str:
 def folded(title: str, body: str) -> str:
     """Return ready HTML that a click unfolds."""
     return f"<details><summary>{text(title)}</summary>{body}</details>"
-
-
-def data_uri(image: NDArray[np.uint8], *, exact: bool) -> str:
-    """Return an image as a WebP data URI.
-
-    Args:
-        image: (h, w, 3) RGB or (h, w, 4) RGB and opacity.
-        exact: lossless, for maps whose colours are read against a colour bar; photos need not be.
-    """
-    order = cv2.COLOR_RGBA2BGRA if image.shape[-1] == 4 else cv2.COLOR_RGB2BGR
-    quality = 101 if exact else _PHOTO_QUALITY  # OpenCV: above 100 is lossless
-    done, encoded = cv2.imencode(".webp", cv2.cvtColor(image, order), [cv2.IMWRITE_WEBP_QUALITY, quality])
-    if not done:
-        raise ValueError("this OpenCV cannot write WebP")
-    return "data:image/webp;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
-
-
-def picture(image: NDArray[np.uint8], alternative: str, *, exact: bool, kind: str = "") -> str:
-    """Return an image, embedded; `alternative` is read to those who cannot see it."""
-    height, width = image.shape[:2]
-    return (
-        f'<img class="{kind}" src="{data_uri(image, exact=exact)}" alt="{text(alternative)}" '
-        f'width="{width}" height="{height}" decoding="async">'
-    )

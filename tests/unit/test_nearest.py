@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.covisibility import nearest_confirmed, visible_surface
 from export.measured_run import MeasuredRun
 from export.nearest import main, nearest_views
 from tests.measured import make_run
 from tests.synthetic import Nearest, Plane, Sphere, parallel_rig, render, turn
 from utils.artifacts import load_maps, save_maps
+from utils.covisibility import nearest_confirmed, visible_surface
 from utils.errors import InputError
 from utils.geometry import invert_rigid, rigid
 from utils.pose_lists import join_numbers
