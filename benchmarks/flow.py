@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from benchmarks import setting
 from localisation.flow import RECORD, PoseFlow
-from localisation.flow_steps import STEPS
-from localisation.flow_training import TrainingOptions, pose_errors
+from localisation.learned.pairs import PairRenderer, Pairs, PoseRange, read_pairs
+from localisation.learned.steps import STEPS
+from localisation.learned.training import TrainingOptions, pose_errors
 from localisation.make_pairs import Request as PairRequest
 from localisation.make_pairs import make_pairs
-from localisation.pairs import PairRenderer, Pairs, PoseRange, read_pairs
 from localisation.sample import psnr
 from localisation.train_flow import Request, split, train_flow
 from nerf.finished_field import FinishedField

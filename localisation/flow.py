@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from localisation.flow_network import NetworkShape, VelocityNetwork
-from localisation.flow_steps import METHODS, STEPS, Velocity, follow, follow_back
-from localisation.pairs import PoseRange
-from localisation.pose_codes import PoseCode, read_code
-from localisation.small_images import Shrinker
+from localisation.learned.network import NetworkShape, VelocityNetwork
+from localisation.learned.pairs import PoseRange
+from localisation.learned.pose_codes import PoseCode, read_code
+from localisation.learned.small_images import Shrinker
+from localisation.learned.steps import METHODS, STEPS, Velocity, follow, follow_back
 from utils.artifacts import damaged, read_json, write_json
 from utils.errors import InputError
 from utils.finished_run import require_stages

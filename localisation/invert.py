@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from localisation.flow import Inversion, PoseFlow
-from localisation.flow_steps import METHODS, STEPS
-from utils.artifacts import damaged, read_json, write_npz
+from localisation.learned.steps import METHODS, STEPS
+from localisation.reading import Reader
+from utils.artifacts import write_npz
 from utils.commands import answer
 from utils.errors import InputError
 from utils.images import read_rgb
 from utils.scene import Scene
-from utils.types import Camera, Side
-from utils.undistortion import Lens, bring_to_camera
+from utils.types import Side
 
 
 def invert_images(
@@ -53,7 +52,10 @@ def invert_images(
     if side == "right" and dataset.rig.right is None:
         raise InputError("there is no right eye", found="--side right", expected="left", do="leave --side out")
     camera = dataset.rig.camera(side)
-    pixels = [_undistorted(read_rgb(path), path, dataset, side) for path in images]
+    reader = Reader.of(dataset)
+    for path in images:
+        reader.check_image(side, path)
+    pixels = [reader.brought(side, read_rgb(path)) for path in images]
     found = flow.invert(pixels, method, steps, camera if side == "right" else None)
     out = out or run / "localisation" / "inverted.npz"
     write_npz(
@@ -64,26 +66,6 @@ def invert_images(
         **found.extra,
     )
     return "\n".join([*_table([path.name for path in images], found, flow), f"poses in {out}"])
-
-
-def _undistorted(image: NDArray[np.uint8], path: Path, dataset: Scene, side: Side) -> NDArray[np.uint8]:
-    """Return an image as the stage `scene` would have written it."""
-    record = dataset.folder / "frames.json"
-    try:
-        values = read_json(record)["lenses"][side]
-        lens = Lens(Camera(**values["camera"]), tuple(values["distortion"]))
-    except (KeyError, TypeError) as error:
-        raise damaged(record, error) from error
-    if not lens.distorted:
-        return image
-    if image.shape[:2] != (lens.camera.height, lens.camera.width):
-        raise InputError(
-            f"{path} cannot be undistorted",
-            found=f"{image.shape[1]}x{image.shape[0]}",
-            expected=f"{lens.camera.width}x{lens.camera.height}, as the run's images were stored",
-            do="give the image as the camera stored it",
-        )
-    return np.asarray(bring_to_camera(image, lens, dataset.rig.camera(side), nearest=False), np.uint8)
 
 
 def _table(names: Sequence[str], found: Inversion, flow: PoseFlow) -> list[str]:

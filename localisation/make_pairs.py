@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from localisation.pairs import (
+from localisation.learned.pairs import (
     BORDER,
     RECORD,
     SHARD,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from localisation.query import Eye, Query
@@ -99,51 +100,62 @@ class Reader:
             }
         except (KeyError, TypeError) as error:
             raise damaged(path, error) from error
-        tissue: dict[Side, BoolArray] = {}
-        for side in dataset.sides:
-            tissue[side] = np.any([dataset.masks(side, name)[0] for name in dataset.train], axis=0)
-        return Reader(dataset, lenses, tissue)
+        return Reader(dataset, lenses, {side: dataset.ever_tissue(side) for side in dataset.sides})
 
     def check(self, files: Files) -> None:
         """Raise InputError where an image is none, or of another size than the run's."""
         for side, path in self._sides(files):
-            size, camera = _size(path), self.dataset.rig.camera(side)
-            stored = self.lenses[side].camera if side in self.lenses else camera
-            if size not in ((stored.width, stored.height), (camera.width, camera.height)):
-                raise InputError(
-                    f"{path} is no image of this run's {side} camera",
-                    found=f"{size[0]}x{size[1]}",
-                    expected=f"{stored.width}x{stored.height}, the size of the images that the run was made from",
-                    do="take images of the same camera at the same resolution",
-                )
+            self.check_image(side, path)
 
-    def read(self, files: Files) -> Query:
-        """Return a query: undistorted and resized as the run's own images were.
+    def check_image(self, side: Side, path: Path) -> None:
+        """Raise InputError where a file is no image, or one of another size than the run's."""
+        size, camera = _size(path), self.dataset.rig.camera(side)
+        stored = self.lens(side).camera
+        if size not in ((stored.width, stored.height), (camera.width, camera.height)):
+            raise InputError(
+                f"{path} is no image of this run's {side} camera",
+                found=f"{size[0]}x{size[1]}",
+                expected=f"{stored.width}x{stored.height}, the size of the images that the run was made from",
+                do="take images of the same camera at the same resolution",
+            )
 
-        An image of the size that the run works in, where that is not the size of its stored images, is taken as
+    def lens(self, side: Side) -> Lens:
+        """Return the lens of an eye's stored images: without one, that of the scene's camera."""
+        return self.lenses.get(side, Lens(self.dataset.rig.camera(side)))
+
+    def brought(self, side: Side, values: NDArray[np.uint8], *, nearest: bool = False) -> NDArray[np.uint8]:
+        """Return an image, or with `nearest` a mask, undistorted and resized as the run's own were.
+
+        One of the size that the run works in, where that is not the size of its stored images, is taken as
         undistorted and resized already.
         """
+        lens, camera = self.lens(side), self.dataset.rig.camera(side)
+        if values.shape[:2] != (lens.camera.height, lens.camera.width):
+            return values
+        return np.asarray(bring_to_camera(values, lens, camera, nearest=nearest), np.uint8)
+
+    def read(self, files: Files) -> Query:
+        """Return a query with the images as the run's cameras see them, and what of them is usable."""
         eyes = []
         for side, path in self._sides(files):
             camera, image = self.dataset.rig.camera(side), read_rgb(path)
-            lens = self.lenses.get(side, Lens(camera))
+            usual = self.tissue[side] if side in self.tissue else np.ones((camera.height, camera.width), bool)
             mask_path = files.masks[side]
-            tissue = self.tissue[side] if side in self.tissue else np.ones((camera.height, camera.width), bool)
-            mask = None if mask_path is None else read_mask(mask_path)
-            if mask is not None and mask.shape != image.shape[:2]:
-                raise InputError(
-                    f"{mask_path} does not fit its image",
-                    found=f"{mask.shape[1]}x{mask.shape[0]}",
-                    expected=f"{image.shape[1]}x{image.shape[0]} like {path.name}",
-                    do="write the mask again",
-                )
-            if image.shape[:2] == (lens.camera.height, lens.camera.width):
-                image = np.asarray(bring_to_camera(image, lens, camera, nearest=False), np.uint8)
-                if mask is not None:
-                    mask = bring_to_camera(mask.astype(np.uint8), lens, camera, nearest=True) > 0
+            tissue = usual if mask_path is None else usual & self._mask(side, mask_path, image, path)
             eye_from_left = invert_rigid(self.dataset.rig.left_from(side))
-            eyes.append(Eye.of(side, camera, eye_from_left, image, tissue if mask is None else mask & tissue))
+            eyes.append(Eye.of(side, camera, eye_from_left, self.brought(side, image), tissue))
         return Query(files.name, tuple(eyes))
+
+    def _mask(self, side: Side, path: Path, image: NDArray[np.uint8], image_path: Path) -> BoolArray:
+        mask = read_mask(path)
+        if mask.shape != image.shape[:2]:
+            raise InputError(
+                f"{path} does not fit its image",
+                found=f"{mask.shape[1]}x{mask.shape[0]}",
+                expected=f"{image.shape[1]}x{image.shape[0]} like {image_path.name}",
+                do="write the mask again",
+            )
+        return self.brought(side, mask.astype(np.uint8), nearest=True) > 0
 
     def _sides(self, files: Files) -> list[tuple[Side, Path]]:
         sides: list[tuple[Side, Path]] = [("left", files.left)]

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localisation.flow import PoseFlow
-from localisation.flow_steps import METHODS, STEPS
-from localisation.pairs import PairRenderer
+from localisation.learned.pairs import PairRenderer
+from localisation.learned.steps import METHODS, STEPS
 from nerf.finished_field import FinishedField
 from utils.artifacts import write_npz
 from utils.commands import answer

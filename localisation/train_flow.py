@@ -19,11 +19,11 @@ import numpy as np
 import torch
 
 from localisation.flow import RECORD, PoseFlow
-from localisation.flow_network import NetworkShape, VelocityNetwork
-from localisation.flow_training import FlowTraining, Trained, TrainingOptions
-from localisation.pairs import Pairs, PoseRange, read_pairs
-from localisation.pose_codes import POSE_CODES, fit_code
-from localisation.small_images import Shrinker
+from localisation.learned.network import NetworkShape, VelocityNetwork
+from localisation.learned.pairs import Pairs, PoseRange, read_pairs
+from localisation.learned.pose_codes import POSE_CODES, fit_code
+from localisation.learned.small_images import Shrinker
+from localisation.learned.training import FlowTraining, Trained, TrainingOptions
 from utils.artifacts import read_json, write_json
 from utils.commands import answer
 from utils.errors import InputError

@@ -68,6 +68,12 @@ class Scene:
         maps = load_maps(self.folder / "masks", side, name)
         return maps["tissue"], maps["highlight"]
 
+    def ever_tissue(self, side: Side) -> BoolArray:
+        """Return (h, w) of an eye: where any training mask has tissue; the rest is the endoscope's border."""
+        found = [self.masks(side, name)[0] for name in self.train]
+        camera = self.rig.camera(side)
+        return np.any(found, axis=0) if found else np.ones((camera.height, camera.width), bool)
+
     def split(self, name: str) -> str:
         """Return `train` or `test`, or an empty string for a frame that is in neither list."""
         return "train" if name in self.train else "test" if name in self.test else ""

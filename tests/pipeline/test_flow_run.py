@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from localisation import invert, make_pairs, pairs, sample, train_flow
-from localisation.pairs import PairRenderer, read_pairs
+from localisation import invert, make_pairs, sample, train_flow
+from localisation.learned import pairs
+from localisation.learned.pairs import PairRenderer, read_pairs
 from nerf.finished_field import FinishedField
 from tests.tiny import Session
 from utils.artifacts import load_maps, read_json, write_json

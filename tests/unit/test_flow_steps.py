@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from localisation.flow_steps import METHODS, follow, follow_back
+from localisation.learned.steps import METHODS, follow, follow_back
 
 RATE = 1.5
 

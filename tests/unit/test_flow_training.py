@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from localisation.camera_likeness import camera_like
 from localisation.flow import PoseFlow
-from localisation.flow_network import NetworkShape, VelocityNetwork
-from localisation.flow_training import FlowTraining, TrainingOptions
-from localisation.pairs import BORDER, RECORD, PoseRange, shard_name
+from localisation.learned.camera_likeness import camera_like
+from localisation.learned.network import NetworkShape, VelocityNetwork
+from localisation.learned.pairs import BORDER, RECORD, PoseRange, shard_name
+from localisation.learned.training import FlowTraining, TrainingOptions
 from localisation.train_flow import Request, main, split, train_flow, untrained
 from utils.artifacts import read_json, write_json, write_npz
 from utils.errors import InputError
@@ -61,7 +61,7 @@ def asked(pairs: Path, out: Path, **changes: Any) -> Request:
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("localisation.flow_training._SAVE_EVERY", 5)
+    monkeypatch.setattr("localisation.learned.training._SAVE_EVERY", 5)
     train_flow(tmp_path, asked(pairs, tmp_path / "whole"))
     step = FlowTraining._step
 
@@ -148,7 +148,7 @@ def test_at_both_ends_the_network_passes_on_what_is_known() -> None:
 
 
 def test_the_patches_of_an_image_are_joined_where_they_were_cut() -> None:
-    from localisation.flow_network import _cut, _joined
+    from localisation.learned.network import _cut, _joined
 
     x = torch.arange(2 * 6 * 16 * 16, dtype=torch.float32).view(2, 6, 16, 16)
     patches = _cut(x, 8)
@@ -157,7 +157,7 @@ def test_the_patches_of_an_image_are_joined_where_they_were_cut() -> None:
 
 
 def test_the_held_out_pairs_are_never_learned_from(pairs: Path) -> None:
-    from localisation.pairs import read_pairs
+    from localisation.learned.pairs import read_pairs
 
     all_pairs, record, border = read_pairs(pairs)
     train, held_out = split(all_pairs)

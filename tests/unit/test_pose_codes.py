@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from localisation.flow_training import pose_errors
-from localisation.pairs import PoseRange
-from localisation.pose_codes import POSE_CODES, PoseCode, RayCode, fit_code, read_code
-from localisation.pose_from_rays import fit_pose
+from localisation.learned.pairs import PoseRange
+from localisation.learned.pose_codes import POSE_CODES, PoseCode, RayCode, fit_code, read_code
+from localisation.learned.pose_from_rays import fit_pose
+from localisation.learned.training import pose_errors
 from utils.geometry import rigid
 from utils.types import Camera, FloatArray
 

@@ -18,15 +18,9 @@ _SAME_SHAPE = 0.02  # by how much width / height may differ from the run's camer
 
 
 def never_tissue(dataset: Scene) -> BoolArray:
-    """Return (h, w) of the left eye: where no training frame's mask has tissue, the endoscope's black border."""
-    never = None
-    for name in dataset.train:
-        tissue, _ = dataset.masks("left", name)
-        never = ~tissue if never is None else never & ~tissue
-    if never is None or never.all():
-        camera = dataset.rig.left
-        return np.zeros((camera.height, camera.width), bool)
-    return never
+    """Return (h, w) of the left eye: where no training frame's mask has tissue; nowhere where none has any."""
+    tissue = dataset.ever_tissue("left")
+    return ~tissue & tissue.any()
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from localisation.small_images import Shrinker, never_tissue
+from localisation.learned.small_images import Shrinker, never_tissue
 from nerf.finished_field import OPAQUE, FinishedField
 from utils.artifacts import damaged, read_json, read_npz
 from utils.errors import InputError

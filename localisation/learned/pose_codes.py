@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from localisation.pose_from_rays import fit_pose
+from localisation.learned.pose_from_rays import fit_pose
 from utils.geometry import directions, nearest_rotation, pixel_grid
 from utils.types import Camera, FloatArray
 

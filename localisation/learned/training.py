@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from localisation.camera_likeness import camera_like
 from localisation.flow import PoseFlow
-from localisation.pairs import Pairs
+from localisation.learned.camera_likeness import camera_like
+from localisation.learned.pairs import Pairs
 from utils.errors import InputError
 from utils.geometry import invert_rigid, rotation_angle_degrees
 from utils.types import FloatArray
