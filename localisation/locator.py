@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from localisation.agreement import Agreement
+from localisation.agreement import Agreement, agreement
 from localisation.flow import PoseFlow
 from localisation.landmarks import LandmarkMap, Landmarks, pose_from_landmarks
 from localisation.query import Eye, Query
 from localisation.refinement import COARSE, FINE, judged, refine
 from localisation.retrieval import Thumbnails
-from localisation.uncertainty import Uncertainty, field_error, uncertainty_at
+from localisation.uncertainty import Uncertainty, field_error, uncertainty_of
 from localisation.verdict import Limits, doubtful, same_place, unlike
 from nerf.finished_field import FinishedField
 from utils.geometry import invert_rigid
@@ -71,38 +71,41 @@ class Locator:
         starts = self.starts(query) if start is None else self.starts_near(query, start)
         candidates = []
         for one in starts:
-            pose = refine(self.field, query, one.world_from_left, COARSE[-1:] if one.plain else COARSE)
-            candidates.append((judged(self.field, query, pose), pose, one))
-        candidates.sort(key=lambda candidate: -candidate[0].score)
+            sizes = COARSE[-1:] if one.plain else COARSE
+            coarse = refine(self.field, query, one.world_from_left, sizes).world_from_left
+            score = judged(self.field, query, coarse).score if len(starts) > 1 else 1.0
+            candidates.append((score, coarse, one))
+        candidates.sort(key=lambda candidate: -candidate[0])
         _, coarse, one = candidates[0]
-        pose = refine(self.field, query, coarse, FINE[:1])
-        agreement = judged(self.field, query, pose)
-        reason = unlike(agreement, self.limits)
+        found = refine(self.field, query, coarse, FINE[:1])
+        seen = agreement(found.pairs)
+        reason = unlike(seen, self.limits)
         if reason is not None:
-            return Located(query.name, pose, None, agreement, one, time.perf_counter() - began, reason)
-        rival = self._rival(query, pose, candidates[1:], agreement)
-        pose = refine(self.field, query, pose, FINE[1:])
-        agreement = judged(self.field, query, pose)
-        uncertainty = uncertainty_at(self.field, query, pose, self.error_scale(len(query.eyes)))
-        reason = doubtful(agreement, uncertainty, rival, self.limits)
-        return Located(query.name, pose, uncertainty, agreement, one, time.perf_counter() - began, reason)
+            return Located(query.name, found.world_from_left, None, seen, one, time.perf_counter() - began, reason)
+        rival = self._rival(query, found.world_from_left, candidates[1:], seen)
+        found = refine(self.field, query, found.world_from_left, FINE[1:])
+        seen = agreement(found.pairs)
+        uncertainty = uncertainty_of(found.pairs, self.error_scale(len(query.eyes)))
+        reason = doubtful(seen, uncertainty, rival, self.limits)
+        pose = found.world_from_left
+        return Located(query.name, pose, uncertainty, seen, one, time.perf_counter() - began, reason)
 
     def _rival(
         self,
         query: Query,
         found: FloatArray,
-        others: list[tuple[Agreement, FloatArray, Start]],
+        others: list[tuple[float, FloatArray, Start]],
         final: Agreement,
     ) -> Agreement | None:
         """Return what the best hypothesis at another place explains, where it comes near; None elsewhere."""
-        for agreement, pose, _ in others:
-            if agreement.score < self.limits.tie * final.score:
+        for score, pose, _ in others:
+            if score < self.limits.tie * final.score:
                 return None
             if same_place(found, pose, self.limits):
                 continue
             refined = refine(self.field, query, pose, FINE[:1])
-            if not same_place(found, refined, self.limits):
-                return judged(self.field, query, refined)
+            if not same_place(found, refined.world_from_left, self.limits):
+                return agreement(refined.pairs)
         return None
 
     def starts(self, query: Query) -> list[Start]:

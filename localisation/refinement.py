@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -46,22 +47,32 @@ def pairs_at(field: FinishedField, query: Query, world_from_left: FloatArray, si
     return [(seen, expect(field, seen, world_from_left)) for seen in query.observed(size)]
 
 
-def refine(field: FinishedField, query: Query, world_from_left: FloatArray, sizes: Sequence[int]) -> FloatArray:
-    """Return a pose (4, 4), mm, aligned from size to size (longer side, px), rendered once more where it moved.
+@dataclass(frozen=True, eq=False)
+class Refined:
+    """A pose (4, 4), mm, and images with what is rendered there: within SETTLED px of it."""
+
+    world_from_left: FloatArray
+    pairs: list[Pair]
+
+
+def refine(field: FinishedField, query: Query, world_from_left: FloatArray, sizes: Sequence[int]) -> Refined:
+    """Align from size to size (longer side, px), rendered once more where the pose moved.
 
     The surface is rendered, moved by Gauss-Newton until it fits, and rendered anew where it has got to, because
     the lamp moves with the camera and other parts come into sight.
     """
-    pose = world_from_left
+    pose, settled = world_from_left, False
     # Images smaller than a size stay as they are: two such sizes are one.
     for size in {query.eyes[0].small(size): size for size in sizes}.values():
         for _ in range(RENDERS):
-            pairs = [(seen, wanted.thinned(POINTS)) for seen, wanted in pairs_at(field, query, pose, size)]
-            start_from_left = align(pairs, STEPS).start_from_left
+            pairs = pairs_at(field, query, pose, size)
+            thin = [(seen, wanted.thinned(POINTS)) for seen, wanted in pairs]
+            start_from_left = align(thin, STEPS).start_from_left
             pose = pose @ start_from_left
-            if _moved_px(start_from_left, pairs) < SETTLED:
+            settled = _moved_px(start_from_left, thin) < SETTLED
+            if settled:
                 break
-    return pose
+    return Refined(pose, pairs if settled else pairs_at(field, query, pose, size))
 
 
 def judged(field: FinishedField, query: Query, world_from_left: FloatArray) -> Agreement:

@@ -10,7 +10,7 @@ import numpy as np
 from localisation.agreement import correlated_pixels
 from localisation.alignment import align
 from localisation.query import Query
-from localisation.refinement import FINE, Pair, pairs_at, refine
+from localisation.refinement import FINE, Pair, refine
 from nerf.finished_field import FinishedField
 from utils.geometry import invert_rigid
 from utils.types import FloatArray
@@ -36,13 +36,12 @@ class Uncertainty:
         return float(np.sqrt(np.trace(self.covariance[3:, 3:])))
 
 
-def uncertainty_at(field: FinishedField, query: Query, world_from_left: FloatArray, scale: float) -> Uncertainty:
-    """Return the covariance of a refined pose (4, 4).
+def uncertainty_of(pairs: Sequence[Pair], scale: float) -> Uncertainty:
+    """Return the covariance of a refined pose from its images and what is rendered there.
 
     (J' W J)^-1 sigma^2 over all pixels, times the number of neighbouring pixels whose differences count as one,
     times `scale`: see `field_error`.
     """
-    pairs = pairs_at(field, query, world_from_left, FINE[-1])
     return Uncertainty(scale * _from_noise(pairs))
 
 
@@ -65,8 +64,8 @@ def field_error(field: FinishedField, queries: Sequence[tuple[Query, FloatArray]
     squared = []
     for query, world_from_left in queries:
         found = refine(field, query, world_from_left, FINE)
-        error = twist_between(found, world_from_left)
-        covariance = _from_noise(pairs_at(field, query, found, FINE[-1]))
+        error = twist_between(found.world_from_left, world_from_left)
+        covariance = _from_noise(found.pairs)
         squared.append(float(error @ np.linalg.solve(covariance, error)))
     return max(LEAST_SCALE, float(np.median(squared)) / EXPECTED_CHI2)
 

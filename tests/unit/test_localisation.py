@@ -15,7 +15,7 @@ from localisation.landmarks import Landmarks, pose_from_landmarks
 from localisation.picture import exposure
 from localisation.query import Eye, Query
 from localisation.refinement import COARSE, FINE, judged, pairs_at, refine
-from localisation.uncertainty import Uncertainty, field_error, twist_between, uncertainty_at
+from localisation.uncertainty import Uncertainty, field_error, twist_between, uncertainty_of
 from localisation.verdict import Limits, doubtful, same_place, unlike
 from nerf.finished_field import FinishedField
 from nerf.images import RenderedImage
@@ -99,7 +99,7 @@ def test_slopes_are_those_of_the_residuals(side: Side) -> None:
 @pytest.mark.parametrize("sides", [("left",), ("right",), ("left", "right")])
 def test_a_pose_five_degrees_off_is_found(sides: tuple[Side, ...]) -> None:
     start = off_by(POSE, 5.0, 4.0, 5)
-    found = refine(exact(), query(POSE, sides, noise=0.01), start, (*COARSE, *FINE[:1]))
+    found = refine(exact(), query(POSE, sides, noise=0.01), start, (*COARSE, *FINE[:1])).world_from_left
     degrees, mm = error(found, POSE)
     assert degrees < 0.1
     assert mm < 0.15
@@ -109,7 +109,8 @@ def test_a_pose_five_degrees_off_is_found(sides: tuple[Side, ...]) -> None:
 def test_exposure_plays_no_part(gain: float) -> None:
     start = off_by(POSE, 3.0, 3.0, 2)
     plain, bright = (
-        refine(exact(), query(POSE, gain=factor), start, (*COARSE, *FINE[:1])) for factor in (1.0, gain)
+        refine(exact(), query(POSE, gain=factor), start, (*COARSE, *FINE[:1])).world_from_left
+        for factor in (1.0, gain)
     )
     assert error(bright, POSE)[1] < 0.2
     assert error(bright, plain)[1] < 0.2
@@ -120,7 +121,7 @@ def test_what_is_covered_is_outvoted() -> None:
     image = plain.eyes[0].image.copy()
     image[30:60, 20:66] = 120  # 13 % of it
     covered = Query("covered", (Eye.of("left", RIG.left, np.eye(4), image, np.ones(image.shape[:2], bool)),))
-    found = refine(exact(), covered, off_by(POSE, 5.0, 4.0, 3), (*COARSE, *FINE[:1]))
+    found = refine(exact(), covered, off_by(POSE, 5.0, 4.0, 3), (*COARSE, *FINE[:1])).world_from_left
     assert error(found, POSE)[1] < 0.5
     seen = judged(exact(), covered, found)
     assert 0.6 < seen.explained < 0.97
@@ -132,16 +133,17 @@ def test_the_covariance_is_what_noise_does() -> None:
     for seed in range(8):
         asked = query(POSE, noise=0.03, seed=seed)
         found = refine(exact(), asked, POSE, FINE[:1])
-        covariance = uncertainty_at(exact(), asked, found, 1.0).covariance
-        twist = twist_between(found, POSE)
+        covariance = uncertainty_of(found.pairs, 1.0).covariance
+        twist = twist_between(found.world_from_left, POSE)
         squared.append(twist @ np.linalg.solve(covariance, twist))
         claimed.append(Uncertainty(covariance).std_mm)
     assert 6 * 0.3 < np.mean(squared) < 6 * 3.0
-    both = uncertainty_at(exact(), query(POSE, ("left", "right"), noise=0.03), POSE, 1.0)
-    assert both.std_mm < 0.85 * np.median(claimed)
-    tripled = uncertainty_at(exact(), query(POSE, noise=0.03), POSE, 9.0)
-    alone = uncertainty_at(exact(), query(POSE, noise=0.03), POSE, 1.0)
-    assert tripled.std_degrees == pytest.approx(3 * alone.std_degrees, rel=1e-6)
+    alone, both = (
+        pairs_at(exact(), query(POSE, sides, noise=0.03), POSE, 160) for sides in (("left",), RIG.sides)
+    )
+    assert uncertainty_of(both, 1.0).std_mm < 0.85 * np.median(claimed)
+    tripled = uncertainty_of(alone, 9.0).std_degrees
+    assert tripled == pytest.approx(3 * uncertainty_of(alone, 1.0).std_degrees, rel=1e-6)
 
 
 def test_an_error_of_the_field_widens_the_covariance() -> None:
@@ -174,7 +176,7 @@ def test_another_surface_is_not_explained() -> None:
     assert same.explained > 0.99
     assert same.overlap > 0.95
     other = query(off_by(POSE, 30.0, 40.0, 1), wavelength=7.0)
-    found = refine(exact(), other, POSE, (*COARSE, *FINE[:1]))
+    found = refine(exact(), other, POSE, (*COARSE, *FINE[:1])).world_from_left
     assert judged(exact(), other, found).explained < 0.5
 
 
