@@ -48,7 +48,8 @@ RENDER, REAL, GUESS, SAMPLE, CANVAS, AFTER = (
 )
 NOTES = (
     "PSNR against the phantom rendered exactly at the same poses (`utils/phantom_render.py`), at the mean "
-    "exposure of the training frames, after the truth's poses were brought to the run's by Sim(3). Seen: pixels "
+    "exposure of the training frames, after the truth's poses were brought to the run's by a "
+    "Sim(3) over all frames, held-out ones included. Seen: pixels "
     "whose surface a training view has seen; generated: the rest, inside the round picture of the endoscope. Six "
     "views a phantom, from the middle training frame: a quarter of the working distance (about 20 mm) to either "
     "side, up, down, and turned by 20 degrees to either side. A row is the mean over views, phantoms and seeds of "

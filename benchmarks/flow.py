@@ -148,7 +148,7 @@ def nearest(known: Images, poses: FloatArray, *, even: bool) -> Find:
 
 def queries(renderer: PairRenderer, poses: PoseRange, span: tuple[float, float], count: int, seed: int) -> Queries:
     """Render queries whose reach lies in a span; views of which training saw less than a third are left out."""
-    rng = np.random.default_rng([seed, 7, round(10 * span[0])])
+    rng = np.random.default_rng([seed, 7, round(10 * span[0]), 2**16])  # no stream of the pairs
     kept: list[Any] = []
     while len(kept) < count:
         pose = poses.draw(rng, 1, *span)
@@ -215,6 +215,8 @@ def real_rows(finders: dict[str, Find], flows: dict[str, PoseFlow], dataset: Sce
     rows += [[name] for name in finders]
     for side, split_name, names in groups:
         names = tuple(name for name in names if placed.placed(name))
+        if not names:
+            continue
         camera = None if side == "left" else dataset.rig.camera(side)
         images = np.stack([shrinker.shrink(dataset.image(side, name), camera) for name in names])
         truth = np.array([placed.world_from(side, name) for name in names])

@@ -47,7 +47,8 @@ HEAD = (
 NOTES = (
     "A field is trained on each phantom's training frames with both eyes. Queries are its held-out frames, and "
     "new views that the phantom renders exactly, half-way between two frames and off the path by 2° and 3 mm; "
-    "none was trained on. Truth: the phantom's own poses, brought to the run by a rigid motion of its training "
+    "none was trained on (poses of all frames are estimated together, held-out images included; the new views "
+    "took part in nothing). Truth: the phantom's own poses, brought to the run by a rigid motion of its training "
     "frames. Shares are of all queries, refused ones count as failed; medians too are over all queries, refused "
     "ones with the best guess. *Wrong but believed*: accepted and not within 5° and 5 mm. *Error / its std*: "
     "median of the place's error over the standard deviation that is given with it (about 0.9 where that is "

@@ -37,8 +37,9 @@ NOTES = (
     "Every fourth frame of a real monocular sinus endoscopy is held out; the rest are trained on. Each held-out "
     "image is located from anywhere. The reference is another group's structure from motion, brought to the run "
     "by a Sim(3) of the training frames' centres; extent is the diagonal of the box around its path. *COLMAP*: "
-    "the run's own pose of the same frame, for which its image was used: how far two reconstructions differ "
-    "anyway. Lengths are arbitrary units (the median depth is 100)."
+    "the run's own pose of the same frame, estimated with all images together, held-out ones included: how far "
+    "two reconstructions differ anyway; the reference's angles keep what the Sim(3), which looks at centres "
+    "alone, leaves. Lengths are arbitrary units (the median depth is 100)."
 )
 
 

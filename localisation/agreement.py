@@ -24,12 +24,13 @@ class Agreement:
 
     `explained`: share of the pixels seen by both whose neighbourhood looks alike (correlation of even contrast of
     0.5 or more); `overlap`: share of the images' usable pixels that the render shows; `correlation`: median over
-    the neighbourhoods.
+    the neighbourhoods; `worst_eye`: `explained` in the eye where it is least.
     """
 
     explained: float
     overlap: float
     correlation: float
+    worst_eye: float
 
     @property
     def score(self) -> float:
@@ -48,14 +49,19 @@ def agreement(pairs: Sequence[tuple[Observed, Expected]]) -> Agreement:
         found.append(local[known])
         weights.append(maps[2][known])
         usable += float(observed.fields[..., 1].sum())
+    by_eye = [
+        float(mine[local >= ALIKE].sum()) / max(float(mine.sum()), 1e-9)
+        for local, mine in zip(found, weights, strict=True)
+    ]
     correlation, weight = np.concatenate(found), np.concatenate(weights)
     total = float(weight.sum())
     if total < 1.0:
-        return Agreement(0.0, 0.0, 0.0)
+        return Agreement(0.0, 0.0, 0.0, 0.0)
     return Agreement(
         explained=float(weight[correlation >= ALIKE].sum()) / total,
         overlap=min(total / max(usable, 1e-9), 1.0),
         correlation=float(np.median(correlation)),
+        worst_eye=min(by_eye),
     )
 
 

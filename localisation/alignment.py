@@ -17,6 +17,7 @@ Float32Array = NDArray[np.float32]
 HUBER = 1.345  # in robust standard deviations (Huber 1964); 95 % efficient for Gaussian residuals
 LEAST_SIGMA = 0.05  # of the even contrast
 DAMPING, LARGEST_DAMPING = 1e-3, 1e3
+FEWEST = 24  # points
 STILL = 1e-3  # px that a step must move the median point to count
 
 
@@ -95,9 +96,9 @@ def align(pairs: Sequence[tuple[Observed, Expected]], steps: int) -> Alignment:
     system = _System.at(pairs, left_from_start, None)
     damping = DAMPING
     for _ in range(steps):
-        if system.count < 24:
-            break
         diagonal = np.diag(system.hessian).copy()
+        if system.count < FEWEST or not (diagonal > 0).all():  # too little to see, or pictures without contrast
+            break
         step = -np.linalg.solve(
             system.hessian + np.diag(damping * diagonal + 1e-9 * diagonal.max()), system.gradient
         )

@@ -15,6 +15,7 @@ BLUR_PX = (
     1.0  # without it bilinear sampling between pixels would lower a picture's contrast, and places on them win
 )
 LEAST_CONTRAST = 0.02  # of full scale; below, noise is not blown up into structure
+ROUNDING = 1e-4  # of the even contrast; a flat picture has none
 LEAST_SHARE = 0.15  # of a neighbourhood that must be usable
 
 
@@ -41,6 +42,6 @@ def even_contrast(
     square = cv2.GaussianBlur(weight * grey * grey, (0, 0), sigma) / safe
     spread = np.sqrt(np.maximum(square - mean * mean, 0) + np.float32(LEAST_CONTRAST**2))
     kept = np.where(share > LEAST_SHARE, weight, np.float32(0))
-    return np.asarray(np.where(share > LEAST_SHARE, (grey - mean) / spread, 0), np.float32), np.asarray(
-        kept, np.float32
-    )
+    even = (grey - mean) / spread
+    even[np.abs(even) < ROUNDING] = 0
+    return np.asarray(np.where(share > LEAST_SHARE, even, 0), np.float32), np.asarray(kept, np.float32)

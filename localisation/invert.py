@@ -20,6 +20,7 @@ from localisation.reading import Reader
 from utils.artifacts import write_npz
 from utils.commands import answer
 from utils.errors import InputError
+from utils.geometry import invert_rigid
 from utils.images import read_rgb
 from utils.scene import Scene
 from utils.types import Side
@@ -40,7 +41,7 @@ def invert_images(
         run: with a finished field and a trained flow.
         images: files as the camera stored them: where the run's images were undistorted, these are too.
         method, steps: see `PoseFlow.invert`.
-        side: the eye that took them; the poses are that eye's.
+        side: the eye that took them; poses are those of the left eye all the same.
         flow_folder: default `<run>/localisation/flow`.
         out: default `<run>/localisation/inverted.npz`.
 
@@ -61,7 +62,7 @@ def invert_images(
     write_npz(
         out,
         names=np.array([path.stem for path in images]),
-        world_from_camera=found.world_from_left,
+        world_from_left=found.world_from_left @ invert_rigid(dataset.rig.left_from(side)),
         residual=found.residual,
         **found.extra,
     )

@@ -36,6 +36,8 @@ class Landmarks:
     ) -> Landmarks:
         """Find the features of an image (h, w, 3) that lie on its depth (h, w), NaN where it is unknown."""
         pixels, descriptors = detect(image, np.isfinite(depth_mm), max_features=FEATURES)
+        if not len(pixels):
+            return Landmarks(np.zeros((0, 3)), descriptors)
         depth = sample_depth(depth_mm, pixels)
         known = np.isfinite(depth)
         points = unproject(camera.matrix, pixels[known], depth[known])

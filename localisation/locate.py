@@ -54,10 +54,10 @@ class Request:
     limits: Limits = USUAL
 
 
-def locate(run: Path, request: Request) -> tuple[list[Located], Path]:
-    """Locate images and write records and pictures; return what was found and the folder.
+def locate(run: Path, request: Request) -> Path:
+    """Locate images and write records and pictures; return their folder.
 
-    What is finished is kept where a later image, or Ctrl-C, ends the work.
+    The record is written after every image: what is finished is kept where a later one ends the work.
 
     Raises:
         InputError: a run without a finished field, images of another camera, starts that do not fit.
@@ -74,17 +74,14 @@ def locate(run: Path, request: Request) -> tuple[list[Located], Path]:
     locator = Locator(field, limits, _flow(run, stamp))
     locator.error_scales.update(load_error_scales(run, stamp))
     found: list[Located] = []
-    try:
-        for files, start in zip(tqdm(queries, desc="locate", unit="image", disable=None), starts, strict=True):
-            query = reader.read(files)
-            found.append(locator.locate(query, start))
-            picture = comparison(field, query, found[-1].world_from_left)
-            write_rgb(out / "pictures" / f"{files.name}.png", picture)
-    finally:
-        if found:
-            save_error_scales(run, stamp, locator.error_scales)
-            _write(out, run, queries, found, locator, stamp)
-    return found, out
+    for files, start in zip(tqdm(queries, desc="locate", unit="image", disable=None), starts, strict=True):
+        query = reader.read(files)
+        found.append(locator.locate(query, start))
+        picture = comparison(field, query, found[-1].world_from_left)
+        write_rgb(out / "pictures" / f"{files.name}.png", picture)
+        save_error_scales(run, stamp, locator.error_scales)
+        _write(out, run, queries, found, locator, stamp)
+    return out
 
 
 def _flow(run: Path, stamp: str) -> PoseFlow | None:
@@ -133,9 +130,10 @@ def _write(
     out: Path, run: Path, queries: Sequence[Files], found: Sequence[Located], locator: Locator, stamp: str
 ) -> None:
     """Write the record of all images, and the poses of those that were located."""
-    unit = locator.field.placed.unit
+    placed = locator.field.placed
+    unit = placed.unit
     images: list[dict[str, Any]] = [
-        record_of(one, files, unit) for one, files in zip(found, queries[: len(found)], strict=True)
+        record_of(one, files, placed) for one, files in zip(found, queries[: len(found)], strict=True)
     ]
     record = {
         "run": run.resolve().name,
@@ -143,7 +141,9 @@ def _write(
         "unit": unit,
         "pose": "world_from_left, 4 x 4, OpenCV axes, camera to world",
         "covariance": "of a twist on the camera's side, T exp(twist): rotation vector in rad, then translation",
-        "field_error": {str(eyes): round(scale, 3) for eyes, scale in locator.error_scales.items()},
+        "field_error": {
+            str(eyes): round(scale, 3) for eyes, scale in locator.error_scales.items() if np.isfinite(scale)
+        },
         "images": images,
     }
     write_json(out / RECORD, record)
@@ -193,9 +193,9 @@ def main(arguments: Sequence[str]) -> int:
         request = Request(
             tuple(words.images), tuple(words.right), words.masks, words.start, words.out, words.device, limits
         )
-        found, out = locate(words.run, request)
+        out = locate(words.run, request)
         record = json.loads((out / RECORD).read_text())
-        return json.dumps(record, indent=1) if words.json else words_of(found, record["unit"], out)
+        return json.dumps(record, indent=1) if words.json else words_of(record, out)
 
     return answer(work)
 

@@ -77,9 +77,10 @@ def make_pairs(run: Path, request: Request) -> str:
     _refuse_others(out, fixed)
     renderer = PairRenderer(field, options.size, options.oversample)
     poses = PoseRange(training_poses(field), options.spread_degrees, options.spread_mm)
+    count = max(request.n, read_json(out / RECORD)["n"] if (out / RECORD).exists() else 0)
     record = fixed | {
         "run": run.resolve().name,
-        "n": max(request.n, read_json(out / RECORD)["n"] if (out / RECORD).exists() else 0),
+        "n": count,
         "unit": field.placed.unit,
         "working_mm": working_mm,
         "camera": asdict(renderer.shrinker.camera),
@@ -87,8 +88,8 @@ def make_pairs(run: Path, request: Request) -> str:
     }
     write_json(out / RECORD, record)
     write_npz(out / BORDER, never_tissue=renderer.shrinker.border)
-    rendered, again = _render_missing(renderer, options, poses, request.n, out)
-    return _summary(out, request.n, rendered, again, options)
+    rendered, again = _render_missing(renderer, options, poses, count, out)
+    return _summary(out, count, rendered, again, options)
 
 
 def _render_missing(

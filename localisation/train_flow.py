@@ -27,6 +27,8 @@ from localisation.learned.training import FlowTraining, Trained, TrainingOptions
 from utils.artifacts import read_json, write_json
 from utils.commands import answer
 from utils.errors import InputError
+from utils.finished_run import require_stages
+from utils.stages import read_stamp
 from utils.types import Camera
 
 _HELD_OUT, _LARGEST_SHARE = 256, 0.125
@@ -54,6 +56,7 @@ def train_flow(run: Path, request: Request) -> str:
     folder = request.pairs or run / "localisation" / "pairs"
     out = request.out or run / "localisation" / "flow"
     pairs, record, border = read_pairs(folder)
+    _require_field(run, folder, record)
     if len(pairs) < 16:
         raise InputError(
             f"{folder} holds too few pairs",
@@ -72,6 +75,19 @@ def train_flow(run: Path, request: Request) -> str:
     training.flow.save(out)
     shutil.rmtree(work)
     return _summary(out, trained, len(train))
+
+
+def _require_field(run: Path, folder: Path, record: dict[str, Any]) -> None:
+    """Raise InputError where the pairs were rendered from another field than the run has now."""
+    require_stages(run, "scene", "poses", "nerf")
+    now = str(read_stamp(run / "nerf")["hash"])
+    if record["field"] != now:
+        raise InputError(
+            f"{folder} was rendered from another training of the field",
+            found=f"pairs of the field {record['field']}",
+            expected=f"pairs of {now}",
+            do=f"remove {folder}, then run `python -m localisation.make_pairs {run}` again",
+        )
 
 
 def split(pairs: Pairs) -> tuple[Pairs, Pairs]:

@@ -47,10 +47,9 @@ def uncertainty_of(pairs: Sequence[Pair], scale: float) -> Uncertainty:
 
 def _from_noise(pairs: Sequence[Pair]) -> FloatArray:
     information = align(pairs, 0).information
-    try:
-        covariance = np.linalg.inv(information)
-    except np.linalg.LinAlgError:
+    if not np.isfinite(information).all() or np.linalg.matrix_rank(information) < 6:
         return np.full((6, 6), np.inf)
+    covariance = np.linalg.inv(information)
     return np.asarray(covariance * correlated_pixels(pairs))
 
 
@@ -59,15 +58,17 @@ def field_error(field: FinishedField, queries: Sequence[tuple[Query, FloatArray]
 
     The images of training views are aligned with the field, starting where they were taken. Where they end up is
     off by the field's own errors, which noise knows nothing of. The median of the squared error in units of the
-    covariance from noise, over that of a chi-squared of six degrees of freedom; 1 at least.
+    covariance from noise, over that of a chi-squared of six degrees of freedom; 1 at least, infinite where no view
+    could tell.
     """
     squared = []
     for query, world_from_left in queries:
         found = refine(field, query, world_from_left, FINE)
         error = twist_between(found.world_from_left, world_from_left)
         covariance = _from_noise(found.pairs)
-        squared.append(float(error @ np.linalg.solve(covariance, error)))
-    return max(LEAST_SCALE, float(np.median(squared)) / EXPECTED_CHI2)
+        if np.isfinite(covariance).all():
+            squared.append(float(error @ np.linalg.solve(covariance, error)))
+    return max(LEAST_SCALE, float(np.median(squared)) / EXPECTED_CHI2) if squared else float("inf")
 
 
 def twist_between(world_from_a: FloatArray, world_from_b: FloatArray) -> FloatArray:

@@ -12,6 +12,8 @@ from utils.errors import InputError
 from utils.geometry import invert_rigid, rotation_angle_degrees
 from utils.types import FloatArray
 
+EYES_ALIKE = 0.8  # share of what both eyes explain that each must explain alone
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -64,6 +66,11 @@ def unlike(agreement: Agreement, limits: Limits) -> str | None:
         return (
             f"the render at the best pose explains {100 * agreement.explained:.0f} % of the image, "
             f"less than {100 * limits.explained:.0f} %: another place, or tissue that has changed"
+        )
+    if agreement.worst_eye < max(limits.explained, EYES_ALIKE * agreement.explained):
+        return (
+            f"the eyes contradict each other: the render explains {100 * agreement.worst_eye:.0f} % of one image, "
+            f"{100 * agreement.explained:.0f} % of both: are they one pair, in the same order?"
         )
     return None
 

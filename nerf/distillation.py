@@ -116,7 +116,7 @@ class Distillation:
             InputError: a run that is not finished, or a field whose colours cannot be parted from its surface.
         """
         field = FinishedField.load(run, device, chunk)
-        views = list(field.guides[0].depth_mm)
+        views = field.views
         frames = [name for name in field.dataset.train if field.placed.placed(name)]
         cameras = cameras_of(field.dataset, field.placed, views, frames)
         options = NerfOptions(**read_json(run / "nerf" / RECORD)["options"])

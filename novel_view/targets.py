@@ -87,7 +87,7 @@ def conditions_of(field: FinishedField, target: Target, at_most: int = CONDITION
     target_from_world = invert_rigid(target.world_from_camera)
     poses = np.array([target_from_world @ field.seen[index].world_from_camera for index in chosen])
     degrees = view_degrees(poses, float(np.nanmedian(target.surface.depth_mm)))
-    views = list(field.guides[0].depth_mm)
+    views = field.views
     return [
         Condition(index, views[index], float(shares[index]), float(angle))
         for index, angle in zip(chosen, degrees, strict=True)

@@ -2,7 +2,9 @@
 
 Each condition says: where I have seen the target's surface it has my colour, within what the views differ by;
 where I have not, it has any colour of the scene. It invents nothing: a pixel that no view has seen comes out as
-noise of the scene's colours, which shows as what it is. Sampling runs on it where there are no weights.
+noise of the scene's colours, which shows as what it is. It needs no field, and takes imagined views too: sampling
+in turn (`novel_view.autoregression`) runs on it. `novel_view.imagination.Warp`, which `novel_view.views` uses,
+knows a field, and adds gain, highlights and a smooth continuation.
 """
 
 from __future__ import annotations

@@ -180,6 +180,32 @@ def test_another_surface_is_not_explained() -> None:
     assert judged(exact(), other, found).explained < 0.5
 
 
+def test_eyes_of_two_moments_contradict_each_other() -> None:
+    one, other = query(POSE, RIG.sides), query(off_by(POSE, 8.0, 12.0, 3), RIG.sides)
+    mixed = Query("mixed", (one.eyes[0], other.eyes[1]))
+    found = refine(exact(), mixed, POSE, FINE[:1])
+    assert "eyes contradict" in str(unlike(agreement(found.pairs), Limits()))
+    same = refine(exact(), one, POSE, FINE[:1])
+    assert unlike(agreement(same.pairs), Limits()) is None
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_picture_of_nothing_is_refused_and_breaks_nothing(level: int) -> None:
+    flat = np.full((96, 112, 3), level, np.uint8)
+    empty = Query("flat", (Eye.of("left", RIG.left, np.eye(4), flat, np.ones((96, 112), bool)),))
+    found = refine(exact(), empty, POSE, (*COARSE, *FINE[:1]))
+    assert "explains 0 %" in str(unlike(agreement(found.pairs), Limits()))
+    assert not np.isfinite(field_error(exact(), [(empty, POSE)]))
+
+
+def test_a_view_without_features_has_no_landmarks() -> None:
+    flat = np.full((96, 112, 3), 90, np.uint8)
+    for depth in (80.0, np.nan):
+        landmarks = Landmarks.of(flat, RIG.left, POSE, np.full((96, 112), depth))
+        assert landmarks.points_world.shape == (0, 3)
+        assert pose_from_landmarks(query(POSE).eyes[0], [landmarks]) is None
+
+
 def test_features_give_the_pose() -> None:
     world_from_left = off_by(POSE, 12.0, 8.0, 1)
     view = render(BALL_ON_WALL, RIG.left, world_from_left, wavelength_mm=WAVELENGTH)
@@ -227,19 +253,20 @@ def test_the_exposure_of_a_render_is_fitted() -> None:
 
 
 SURE = Uncertainty(np.diag([1e-6] * 3 + [1e-3] * 3))
-GOOD = Agreement(0.95, 0.9, 0.9)
+GOOD = Agreement(0.95, 0.9, 0.9, 0.95)
 
 
 @pytest.mark.parametrize(
     ("agreement_", "uncertainty", "rival", "word"),
     [
         (GOOD, SURE, None, None),
-        (GOOD, SURE, Agreement(0.5, 0.9, 0.4), None),
-        (Agreement(0.3, 0.9, 0.2), SURE, None, "explains 30 %"),
-        (Agreement(0.9, 0.2, 0.9), SURE, None, "shows 20 %"),
+        (GOOD, SURE, Agreement(0.5, 0.9, 0.4, 0.5), None),
+        (Agreement(0.3, 0.9, 0.2, 0.3), SURE, None, "explains 30 %"),
+        (Agreement(0.9, 0.2, 0.9, 0.9), SURE, None, "shows 20 %"),
         (GOOD, Uncertainty(np.diag([1e-6] * 3 + [4.0] * 3)), None, "uncertain by"),
         (GOOD, Uncertainty(np.full((6, 6), np.inf)), None, "uncertain by"),
-        (GOOD, SURE, Agreement(0.9, 0.9, 0.9), "two places"),
+        (GOOD, SURE, Agreement(0.9, 0.9, 0.9, 0.9), "two places"),
+        (Agreement(0.8, 0.9, 0.9, 0.6), SURE, None, "the eyes contradict"),
     ],
 )
 def test_a_verdict_says_why(
