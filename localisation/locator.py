@@ -9,7 +9,7 @@ import numpy as np
 
 from localisation.agreement import Agreement, agreement
 from localisation.flow import PoseFlow
-from localisation.landmarks import LandmarkMap, Landmarks, pose_from_landmarks
+from localisation.landmarks import FeaturePose, LandmarkMap, Landmarks, pose_from_landmarks
 from localisation.query import Eye, Query
 from localisation.refinement import COARSE, FINE, judged, refine
 from localisation.retrieval import Thumbnails
@@ -114,7 +114,7 @@ class Locator:
         if self._thumbnails is None:
             self._thumbnails = Thumbnails.of(self.field)
         alike = self._thumbnails.most_alike(eye, VIEWS_MATCHED)
-        found = pose_from_landmarks(eye, [self.landmarks.of_view(index) for index, _ in alike])
+        found = self.from_features(eye, [index for index, _ in alike])
         starts = []
         if found is not None:
             starts.append(Start(found.world_from_left, f"{found.inliers} features", found.inliers >= PLAINLY))
@@ -128,6 +128,10 @@ class Locator:
             pose = self.field.placed.world_from(side, name) @ eye.eye_from_left
             starts.append(Start(pose, f"view {side}_{name}"))
         return starts
+
+    def from_features(self, eye: Eye, views: list[int]) -> FeaturePose | None:
+        """Return the pose of an eye from features that it shares with some training views; None with too few."""
+        return pose_from_landmarks(eye, [self.landmarks.of_view(index) for index in views])
 
     def starts_near(self, query: Query, world_from_left: FloatArray) -> list[Start]:
         """Return the given start, and the pose from features of what is rendered there."""

@@ -23,7 +23,7 @@ EXTRA = "diffusion"
 PUBLISHED = "bennyguo/zero123-xl-diffusers"
 LICENCE = (
     "Zero-1-to-3 (Columbia University): MIT, by its model card for research; trained from Stable Diffusion, whose "
-    "licence CreativeML OpenRAIL-M forbids some uses, medical advice and the reading of medical results among them"
+    "licence CreativeML OpenRAIL-M restricts uses (its attachment A): read it before any clinical use"
 )
 POSE_NUMBERS = 4
 _PROJECTIONS = ("clip_camera_projection", "cc_projection")
