@@ -65,16 +65,12 @@ class Expected:
 class Alignment:
     """The pose that was found, relative to the pose that was rendered.
 
-    `start_from_left` (4, 4); `cost` is the mean robust squared residual, `information` (6, 6) is J' W J / sigma^2
-    of a twist (rotation in rad, translation in mm) on the camera's side; `sigma` is the robust standard deviation
-    of a residual; `overlap` the share of the expected weight that landed on usable pixels.
+    `start_from_left` (4, 4); `information` (6, 6) is J' W J / sigma^2 of a twist (rotation in rad, translation in
+    mm) on the camera's side, sigma the robust standard deviation of a residual.
     """
 
     start_from_left: FloatArray
-    cost: float
     information: FloatArray
-    sigma: float
-    overlap: float
 
 
 def exponential(twist: FloatArray) -> FloatArray:
@@ -115,9 +111,7 @@ def align(pairs: Sequence[tuple[Observed, Expected]], steps: int) -> Alignment:
             damping *= 10
             if damping > LARGEST_DAMPING:
                 break
-    return Alignment(
-        np.linalg.inv(left_from_start), system.cost, system.hessian / system.sigma**2, system.sigma, system.overlap
-    )
+    return Alignment(np.linalg.inv(left_from_start), system.hessian / system.sigma**2)
 
 
 @dataclass(frozen=True, eq=False)

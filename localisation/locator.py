@@ -162,7 +162,7 @@ class Locator:
         queries = []
         for name in chosen:
             seen = []
-            for side in dataset.rig.sides[:eyes]:
+            for side in dataset.sides[:eyes]:  # a run may have calibrated an eye that it has no images of
                 tissue, _ = dataset.masks(side, name)
                 eye_from_left = invert_rigid(dataset.rig.left_from(side))
                 image = dataset.image(side, name)
