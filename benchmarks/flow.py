@@ -115,7 +115,7 @@ def methods(flows: dict[str, PoseFlow], regression: PoseFlow, train: Pairs) -> d
     """Return what each way to find poses is called, and how it does."""
 
     def by(flow: PoseFlow, method: str) -> Find:
-        return lambda images: flow.invert_small(images, method).world_from_left
+        return lambda images: flow.invert_small(images, method).world_from_camera
 
     known = train.rgb.astype(np.float32) / 255.0
     found: dict[str, Find] = {
@@ -244,7 +244,9 @@ def confidence(flow: PoseFlow, found: dict[tuple[float, float], Queries]) -> str
     images = np.concatenate([some.images for some in found.values()])
     poses = np.concatenate([some.poses for some in found.values()])
     result = flow.invert_small(images)
-    ranks = [spearmanr(result.residual, errors).statistic for errors in pose_errors(result.world_from_left, poses)]
+    ranks = [
+        spearmanr(result.residual, errors).statistic for errors in pose_errors(result.world_from_camera, poses)
+    ]
     inside = found[RANGES[0]].images
     own, mirrored = (flow.invert_small(some).residual for some in (inside, inside[:, :, ::-1].copy()))
     limit = np.percentile(own, 95)

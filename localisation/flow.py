@@ -32,7 +32,7 @@ class Inversion(NamedTuple):
     """Poses of images.
 
     Attributes:
-        world_from_left: (k, 4, 4) mm.
+        world_from_camera: (k, 4, 4) mm, of the eye that took the images.
         residual: (k,) how far the found code is from that of any rigid pose, in standard deviations of the
             training poses: the larger, the less to be trusted.
         extra: `eigenvalues` (k, 3) of the centre's equations, the smallest along the weakest direction (NaN with
@@ -40,7 +40,7 @@ class Inversion(NamedTuple):
             poses: above 1 the flow was never shown such a pose.
     """
 
-    world_from_left: FloatArray
+    world_from_camera: FloatArray
     residual: FloatArray
     extra: dict[str, FloatArray]
 

@@ -62,7 +62,7 @@ def invert_images(
     write_npz(
         out,
         names=np.array([path.stem for path in images]),
-        world_from_left=found.world_from_left @ invert_rigid(dataset.rig.left_from(side)),
+        world_from_left=found.world_from_camera @ invert_rigid(dataset.rig.left_from(side)),
         residual=found.residual,
         **found.extra,
     )
@@ -74,7 +74,7 @@ def _table(names: Sequence[str], found: Inversion, flow: PoseFlow) -> list[str]:
     unit = flow.record.get("unit", "mm")
     lines = [f"{'image':<{width}}  {'position (' + unit + ')':>26}  residual  reach  eigenvalues of the centre"]
     for index, name in enumerate(names):
-        place = " ".join(f"{value:8.2f}" for value in found.world_from_left[index, :3, 3])
+        place = " ".join(f"{value:8.2f}" for value in found.world_from_camera[index, :3, 3])
         values = " ".join(f"{value:.3f}" for value in found.extra["eigenvalues"][index])
         reach = found.extra["reach"][index]
         lines.append(f"{name:<{width}}  {place}  {found.residual[index]:8.3f}  {reach:5.2f}  {values}")

@@ -121,7 +121,7 @@ class Locator:
         if starts and starts[0].plain:
             return starts
         if self.flow is not None:
-            world_from_eye = self.flow.invert([eye.image], camera=eye.camera).world_from_left[0]
+            world_from_eye = self.flow.invert([eye.image], camera=eye.camera).world_from_camera[0]
             starts.append(Start(world_from_eye @ eye.eye_from_left, "flow"))
         for index, _ in alike[:VIEWS_TRIED]:
             side, name = self.field.views[index]

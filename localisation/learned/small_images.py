@@ -38,11 +38,6 @@ class Shrinker:
     size: int
 
     @property
-    def small_camera(self) -> Camera:
-        """Return the camera of the small image; its pixels are not square where the image is not."""
-        return self.camera.resized(self.size, self.size)
-
-    @property
     def border_share(self) -> NDArray[np.float32]:
         """Return (size, size): how much of each small pixel the border covers."""
         whole = self.border.astype(np.float32)

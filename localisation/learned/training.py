@@ -143,7 +143,7 @@ class FlowTraining:
     def held_out_errors(self) -> tuple[float, float]:
         """Return median errors of one step with the averaged weights, in degrees and mm."""
         small = self.held_out.rgb.astype(np.float32) / 255.0
-        found = self.flow.invert_small(small).world_from_left
+        found = self.flow.invert_small(small).world_from_camera
         return tuple(float(np.median(errors)) for errors in pose_errors(found, self.held_out.world_from_camera))  # type: ignore[return-value]
 
     def _step(self) -> tuple[float, float]:

@@ -93,18 +93,18 @@ def test_a_flow_is_the_same_after_it_was_written_and_read(pairs: Path, tmp_path:
     assert flow.record["options"]["sigma"] == 0.1
     images = np.random.default_rng(0).integers(0, 255, (3, 48, 64, 3), dtype=np.uint8)
     found = flow.invert(images)
-    assert found.world_from_left.shape == (3, 4, 4)
-    assert np.allclose(np.linalg.det(found.world_from_left[:, :3, :3]), 1.0)
+    assert found.world_from_camera.shape == (3, 4, 4)
+    assert np.allclose(np.linalg.det(found.world_from_camera[:, :3, :3]), 1.0)
     assert found.extra["eigenvalues"].shape == (3, 3)
     again = flow.invert(images.astype(np.float32) / 255.0)
-    assert np.allclose(again.world_from_left, found.world_from_left, atol=1e-4)
+    assert np.allclose(again.world_from_camera, found.world_from_camera, atol=1e-4)
     changed = images.copy()
     changed[:, :3] = 255 - changed[:, :3]  # what no training frame ever called tissue does not count
-    assert np.array_equal(flow.invert(changed).world_from_left, found.world_from_left)
-    drawn = flow.sample(found.world_from_left, steps=2)
+    assert np.array_equal(flow.invert(changed).world_from_camera, found.world_from_camera)
+    drawn = flow.sample(found.world_from_camera, steps=2)
     assert drawn.shape == (3, SIZE, SIZE, 3)
-    assert np.array_equal(drawn, flow.sample(found.world_from_left, steps=2))
-    assert not np.array_equal(drawn, flow.sample(found.world_from_left, steps=2, seed=1))
+    assert np.array_equal(drawn, flow.sample(found.world_from_camera, steps=2))
+    assert not np.array_equal(drawn, flow.sample(found.world_from_camera, steps=2, seed=1))
 
 
 @pytest.mark.slow
